@@ -1,0 +1,204 @@
+"""One batch: pool and labelled structures in, ranked picks with their reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from ase import Atoms
+
+from surveyor.errors import SelectionError
+from surveyor.features.scaling import unit_mean_square
+from surveyor.linalg import cholesky
+from surveyor.posterior import Posterior
+from surveyor.structures.identity import structure_id
+from surveyor.types import FeatureMap, Features, Float64Array, Selector, Stopped
+
+BLOCK = 256
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Featurised:
+    """Features of structures, and the ids that they belong to."""
+
+    features: Features
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One chosen structure.
+
+    | variable   | meaning                                                                                |
+    |------------|----------------------------------------------------------------------------------------|
+    | index      | its position in the pool                                                               |
+    | id         | its content hash                                                                       |
+    | rank       | 0 for the first pick                                                                   |
+    | std        | residual standard deviation given the labelled structures and the picks before it, as a share of the pool's root mean square feature norm |
+    | nearest    | id of the labelled structure of largest cosine similarity; None before the first label |
+    | similarity | that cosine similarity                                                                 |
+    """
+
+    index: int
+    id: str
+    rank: int
+    std: float
+    nearest: str | None
+    similarity: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The picks of one acquisition, best first."""
+
+    picks: tuple[Pick, ...]
+    stopped: Stopped
+    n_pool: int
+    n_duplicates: int
+    n_labelled_in_pool: int
+
+    @property
+    def indices(self) -> list[int]:
+        return [pick.index for pick in self.picks]
+
+    def __len__(self) -> int:
+        return len(self.picks)
+
+
+def featurise(
+    structures: Iterable[Atoms], feature_map: FeatureMap, *, on_progress: Progress | None = None
+) -> Featurised:
+    """Features of a stream of structures, in float32 rows, holding one block of structures at a time."""
+    stream = iter(structures)
+    parts: list[Features] = []
+    ids: list[str] = []
+    while block := list(islice(stream, BLOCK)):
+        features = feature_map(block)
+        parts.append(Features(features.values.astype(np.float32), features.owner, features.n_structures))
+        ids.extend(structure_id(atoms) for atoms in block)
+        if on_progress:
+            on_progress(len(block))
+    features = Features.concatenate(parts) if parts else Features.empty(feature_map.dim)
+    return Featurised(features, tuple(ids))
+
+
+def acquire(
+    pool: Featurised,
+    labelled: Featurised,
+    n: int,
+    selector: Selector,
+    *,
+    noise: float,
+    seed: int,
+    exclude: Iterable[str] = (),
+) -> Batch:
+    """Pick n structures of the pool.
+
+    Repeated structures count once; structures that are labelled already, or excluded, are not candidates.
+    Rows are scaled so that the pool's mean squared norm is 1: the noise λ is a share of the prior variance.
+
+    Args:
+        noise: λ of the posterior that gives the picks' std.
+        exclude: ids that must not be picked (failed labels).
+
+    Raises:
+        SelectionError: n < 1, the pool is empty, n is larger than the number of candidates, or no candidate
+            is left.
+    """
+    candidates, n_duplicates, n_known = _candidates(pool.ids, {*labelled.ids, *exclude})
+    _check_size(n, len(pool), len(candidates), n_duplicates, n_known)
+    candidate_features, train = unit_mean_square(pool.features.take(candidates), labelled.features)
+    selection = selector(candidate_features, train, n, rng=np.random.default_rng(seed))
+    chosen = candidate_features.take(selection.indices)
+    stds = _sequential_std(Posterior.fit(train, noise=noise), chosen)
+    nearest = _nearest(chosen, train, labelled.ids)
+    picks = tuple(
+        Pick(
+            index=int(candidates[index]),
+            id=pool.ids[candidates[index]],
+            rank=rank,
+            std=float(std),
+            nearest=name,
+            similarity=similarity,
+        )
+        for rank, (index, std, (name, similarity)) in enumerate(
+            zip(selection.indices, stds, nearest, strict=True)
+        )
+    )
+    return Batch(picks, selection.stopped, len(pool), n_duplicates, n_known)
+
+
+def _candidates(ids: Sequence[str], taken: set[str]) -> tuple[list[int], int, int]:
+    """Positions that may be picked; numbers of repeated and of taken structures."""
+    seen: set[str] = set()
+    positions, repeated, known = [], 0, 0
+    for position, name in enumerate(ids):
+        if name in seen:
+            repeated += 1
+        elif name in taken:
+            known += 1
+        else:
+            positions.append(position)
+        seen.add(name)
+    return positions, repeated, known
+
+
+def _check_size(n: int, n_pool: int, n_candidates: int, n_duplicates: int, n_known: int) -> None:
+    if n < 1:
+        raise SelectionError(f"n = {n}", expected="at least one structure to pick")
+    if n_pool == 0:
+        raise SelectionError("an empty pool", expected="at least one structure")
+    left_out = f"{n_duplicates} repeated and {n_known} already labelled or excluded"
+    if n_candidates == 0:
+        raise SelectionError(
+            f"no candidate is left of {n_pool} pool structures: {left_out}",
+            expected="a pool with structures that are not in the training set yet",
+            todo="give another pool, or stop here: this pool is used up",
+        )
+    if n > n_candidates:
+        raise SelectionError(
+            f"n = {n} picks, but the pool has {n_candidates} candidates ({n_pool} structures, {left_out})",
+            expected=f"n ≤ {n_candidates}",
+            todo=f"ask for fewer (-n {n_candidates}), or give a larger pool",
+        )
+
+
+def _sequential_std(posterior: Posterior, chosen: Features) -> Float64Array:
+    """√ of each pick's residual variance given the picks before it.
+
+    With C the posterior covariance among the picks and L Lᵀ = C + λI, the variance of pick j given the picks
+    before it is L_jj² − λ. A structure with several rows takes their root mean square.
+    """
+    covariance = posterior.covariance(chosen.values, chosen.values)
+    factor = cholesky(covariance + posterior.noise * np.eye(len(covariance)))
+    variance = np.maximum(np.diag(factor) ** 2 - posterior.noise, 0.0)
+    rows = np.bincount(chosen.owner, minlength=chosen.n_structures)
+    mean: Float64Array = np.bincount(chosen.owner, weights=variance, minlength=chosen.n_structures) / rows
+    return np.sqrt(mean)
+
+
+def _nearest(
+    chosen: Features, train: Features, names: Sequence[str]
+) -> list[tuple[str | None, float | None]]:
+    if len(names) == 0:
+        return [(None, None)] * len(chosen)
+    similarity = _unit(_first_rows(chosen)) @ _unit(_first_rows(train)).T
+    best = similarity.argmax(axis=1)
+    return [(names[j], float(similarity[i, j])) for i, j in enumerate(best)]
+
+
+def _first_rows(features: Features) -> Float64Array:
+    first = np.searchsorted(features.owner, np.arange(features.n_structures))
+    return np.asarray(features.values[first], dtype=np.float64)
+
+
+def _unit(rows: Float64Array) -> Float64Array:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norms == 0, 1.0, norms)

@@ -1,0 +1,50 @@
+"""The built parts of a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ase import Atoms
+
+from surveyor.campaign.stopping import Stopping
+from surveyor.types import FeatureMap, Potential, Selector, Trainer
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a campaign works with; objects, no configuration.
+
+    | field            | meaning                                                                        |
+    |------------------|--------------------------------------------------------------------------------|
+    | potential        | the pretrained potential that every round starts from                          |
+    | open_potential   | opens a potential that an earlier round saved                                  |
+    | shift_references | the potential with reference energies re-fitted to labelled structures         |
+    | feature_map      | of the pretrained potential, the same in every round                           |
+    | selector         | the rule                                                                       |
+    | noise            | λ of the posterior, as a share of the pool's mean squared feature norm         |
+    | batch            | picks a round                                                                  |
+    | trainer          | fine-tuning                                                                    |
+    | pool             | unlabelled structures; iterated more than once                                 |
+    | start            | structures that are labelled already                                           |
+    | test             | labelled structures that are never trained on                                  |
+    | stopping         | limits                                                                         |
+    | valid_fraction   | share of the labelled structures that chooses the best epoch instead of training |
+    | seed             | of everything random                                                           |
+    """
+
+    potential: Potential
+    open_potential: Callable[[Path], Potential]
+    shift_references: Callable[[Potential, Sequence[Atoms]], Potential]
+    feature_map: FeatureMap
+    selector: Selector
+    noise: float
+    batch: int
+    trainer: Trainer
+    pool: Iterable[Atoms]
+    start: Sequence[Atoms] = ()
+    test: Sequence[Atoms] = ()
+    stopping: Stopping = field(default_factory=Stopping)
+    valid_fraction: float = 0.1
+    seed: int = 0

@@ -1,0 +1,123 @@
+"""What a campaign folder says; reading only, at any time, by anyone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from surveyor.errors import CampaignError
+from surveyor.structures.writing import atomic_write
+
+SCHEMA = 1
+STATE = "state.json"
+DONE = "DONE"
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One finished round.
+
+    | field          | meaning                                                                  | unit     |
+    |----------------|--------------------------------------------------------------------------|----------|
+    | number         | 0 is the potential before fine-tuning                                    |          |
+    | labels         | labelled structures so far, those given at the start included            |          |
+    | paid           | labels paid for so far                                                   |          |
+    | failed         | labels that failed in this round                                         |          |
+    | energy_mae …   | errors on the test structures; None without test structures              | meV/atom, meV/Å |
+    | std            | residual standard deviation of each test structure                       | share of the pool's root mean square |
+    | energy_each, force_each | error of each test structure                                    | meV/atom, meV/Å |
+    | pearson_energy, pearson_force | correlation of std with the errors                        |          |
+    | seconds        | stage → wall time                                                        | s        |
+    | stopped        | why the campaign ended after this round, or None                         |          |
+    """
+
+    number: int
+    labels: int
+    paid: int
+    failed: int = 0
+    energy_mae: float | None = None
+    energy_rmse: float | None = None
+    force_mae: float | None = None
+    force_rmse: float | None = None
+    pearson_energy: float | None = None
+    pearson_force: float | None = None
+    std: list[float] = field(default_factory=list)
+    energy_each: list[float] = field(default_factory=list)
+    force_each: list[float] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class CampaignRecord:
+    """A campaign as its folder shows it."""
+
+    folder: Path
+    state: dict[str, Any]
+    rounds: tuple[RoundRecord, ...]
+
+    @property
+    def stopped(self) -> str | None:
+        return self.rounds[-1].stopped if self.rounds else None
+
+
+def round_folder(folder: Path, number: int) -> Path:
+    """`rounds/003` and the like."""
+    return folder / "rounds" / f"{number:03d}"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON for people and programs, written as a whole."""
+    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1, allow_nan=False) + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file of a campaign.
+
+    Raises:
+        CampaignError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CampaignError(
+            f"{path} cannot be read: {error}",
+            expected="a file that Surveyor wrote",
+            todo="restore it from a copy",
+        ) from error
+
+
+def write_round(folder: Path, record: RoundRecord) -> None:
+    """Write the metrics, then the mark that the round is complete."""
+    target = round_folder(folder, record.number)
+    write_json(target / "metrics.json", asdict(record))
+    atomic_write(target / DONE, lambda file: file.write(f"round {record.number}\n"))
+
+
+def read_campaign(folder: Path) -> CampaignRecord:
+    """Read a campaign folder without owning it.
+
+    Raises:
+        CampaignError: it is not a campaign folder, or of a newer schema.
+    """
+    if not (folder / STATE).is_file():
+        raise CampaignError(
+            f"{folder} is not a campaign: it has no {STATE}",
+            expected="the folder that `surveyor run campaign.yaml` made",
+            todo="check the path, or start the campaign first",
+        )
+    state = read_json(folder / STATE)
+    if state.get("schema") != SCHEMA:
+        raise CampaignError(
+            f"{folder / STATE} has schema {state.get('schema')!r}",
+            expected=f"schema {SCHEMA}",
+            todo="use the version of Surveyor that started the campaign",
+        )
+    known = {f.name for f in fields(RoundRecord)}
+    rounds = []
+    while (round_folder(folder, len(rounds)) / DONE).is_file():
+        content = read_json(round_folder(folder, len(rounds)) / "metrics.json")
+        rounds.append(RoundRecord(**{key: value for key, value in content.items() if key in known}))
+    return CampaignRecord(folder, state, tuple(rounds))

@@ -1,0 +1,49 @@
+"""When a campaign ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """Limits; the first that is reached ends the campaign. None means no limit.
+
+    | field      | reached when                                            | unit     |
+    |------------|---------------------------------------------------------|----------|
+    | rounds     | this many rounds are done                               |          |
+    | labels     | this many labels were paid for, failures not counted    |          |
+    | energy_mae | the test energy error is at or below it                 | meV/atom |
+    | force_mae  | the test force error is at or below it                  | meV/Å    |
+
+    Both target errors must be reached where both are given.
+    """
+
+    rounds: int | None = None
+    labels: int | None = None
+    energy_mae: float | None = None
+    force_mae: float | None = None
+
+    def reason(
+        self, *, rounds: int, labels: int, energy_mae: float | None, force_mae: float | None
+    ) -> str | None:
+        """Why to stop now, or None."""
+        targets = [
+            (self.energy_mae, energy_mae, "energy MAE", "meV/atom"),
+            (self.force_mae, force_mae, "force MAE", "meV/Å"),
+        ]
+        asked = [(limit, value, name, unit) for limit, value, name, unit in targets if limit is not None]
+        if asked and all(value is not None and value <= limit for limit, value, _, _ in asked):
+            reached = " and ".join(
+                f"{name} {value:.1f} ≤ {limit:g} {unit}" for limit, value, name, unit in asked
+            )
+            return f"target error reached: {reached}"
+        if self.labels is not None and labels >= self.labels:
+            return f"label budget used: {labels} of {self.labels}"
+        if self.rounds is not None and rounds >= self.rounds:
+            return f"all {self.rounds} rounds done"
+        return None
+
+    def batch(self, size: int, labels: int) -> int:
+        """Size of the next batch, cut to the budget."""
+        return size if self.labels is None else min(size, self.labels - labels)

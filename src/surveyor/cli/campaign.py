@@ -1,0 +1,141 @@
+"""`surveyor run`, `status` and `report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from surveyor.cli.guard import guarded
+from surveyor.cli.progress import make_progress
+
+if TYPE_CHECKING:
+    from surveyor.campaign import RoundRecord
+
+Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="The campaign file, YAML.")],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", "-o", help="Campaign folder; by default the file's name without .yaml."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+) -> None:
+    """Run a campaign: choose, label, fine-tune, evaluate, again and again. The same command resumes.
+
+    Example: surveyor run examples/reactions/campaign.yaml -o campaign
+    """
+    with guarded():
+        from surveyor.campaign import Campaign, CampaignLock
+        from surveyor.config import build_labeller, build_plan, load_campaign
+        from surveyor.config.resume import keep_config
+
+        settings = load_campaign(config)
+        target = folder or config.with_suffix("")
+        with CampaignLock(target):
+            keep_config(settings, target)
+            progress = make_progress()
+            labeller = build_labeller(settings.labels, target)
+            campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
+            while campaign.stopped is None:
+                record = campaign.step(labeller)
+                typer.echo(_line(record), err=True)
+            rounds, stopped = campaign.rounds, campaign.stopped
+        page = _write_report(target)
+        console = Console()
+        console.print(_table(rounds))
+        console.print(f"stopped: {stopped}")
+        console.print(f"report:  {page}", soft_wrap=True)
+        if as_json:
+            typer.echo(json.dumps(_summary(rounds, page)))
+
+
+def status(
+    folder: Folder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show where a campaign stands; works at any time, also while it runs.
+
+    Example: surveyor status campaign
+    """
+    with guarded():
+        from surveyor.campaign import read_campaign
+
+        record = read_campaign(folder)
+        if as_json:
+            typer.echo(json.dumps({**_summary(record.rounds, None), "stopped": record.stopped}))
+            return
+        console = Console()
+        console.print(_table(record.rounds))
+        console.print(
+            f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
+        )
+
+
+def report(
+    folder: Folder,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default FOLDER/report.html.")
+    ] = None,
+) -> None:
+    """Write a campaign as one HTML page that opens anywhere.
+
+    Example: surveyor report campaign -o report.html
+    """
+    with guarded():
+        typer.echo(_write_report(folder, output))
+
+
+def _write_report(folder: Path, output: Path | None = None) -> Path:
+    from surveyor.report import write_report
+
+    return write_report(folder, output or folder / "report.html")
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _line(record: RoundRecord) -> str:
+    return (
+        f"round {record.number}: {record.labels} labels, energy MAE {_number(record.energy_mae)} meV/atom, "
+        f"force MAE {_number(record.force_mae)} meV/Å"
+    )
+
+
+def _table(rounds: tuple[RoundRecord, ...]) -> Table:
+    table = Table(title="rounds")
+    for column in (
+        "round", "labels", "failed", "energy MAE\nmeV/atom", "force MAE\nmeV/Å", "std ~ force error\nPearson", "time\ns",
+    ):  # fmt: skip
+        table.add_column(column, justify="right")
+    for record in rounds:
+        table.add_row(
+            "0 (before)" if record.number == 0 else str(record.number),
+            str(record.labels),
+            str(record.failed),
+            _number(record.energy_mae),
+            _number(record.force_mae),
+            _number(record.pearson_force, 2),
+            _number(sum(record.seconds.values()), 0),
+        )
+    return table
+
+
+def _summary(rounds: tuple[RoundRecord, ...], page: Path | None) -> dict[str, object]:
+    first, last = (rounds[0], rounds[-1]) if rounds else (None, None)
+    return {
+        "rounds": max(0, len(rounds) - 1),
+        "labels": last.paid if last else 0,
+        "energy_mae_before": first.energy_mae if first else None,
+        "energy_mae_after": last.energy_mae if last else None,
+        "force_mae_before": first.force_mae if first else None,
+        "force_mae_after": last.force_mae if last else None,
+        "report": None if page is None else str(page),
+    }

@@ -1,0 +1,82 @@
+"""What a campaign file may say, with the defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+
+class Strict(BaseModel):
+    """Unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FeatureConfig(Strict):
+    """Which representation of the pretrained potential the posterior sees."""
+
+    kind: str = "tangent"
+    parameters: str = "all"
+    dim: PositiveInt = 512
+    layers: tuple[int, ...] | None = None
+
+
+class SelectionConfig(Strict):
+    """How a batch is chosen."""
+
+    rule: str = "max-variance"
+    batch: PositiveInt = 20
+    noise: PositiveFloat = 1e-4
+
+
+class LabelConfig(Strict):
+    """Which method labels; `calculator` is gfn2-xtb or the import path of an ASE calculator."""
+
+    calculator: str = "gfn2-xtb"
+    settings: dict[str, Any] = Field(default_factory=dict)
+    charge_key: str | None = None
+    spin_key: str | None = None
+    processes: PositiveInt | None = None
+
+
+class TrainingConfig(Strict):
+    """How the potential is fine-tuned in every round."""
+
+    updates: PositiveInt = 1000
+    batch_size: PositiveInt = 4
+    learning_rate: PositiveFloat = 3e-3
+    decay: float = Field(0.05, gt=0, le=1)
+    loss: Literal["weighted", "huber", "universal", "l1l2energyforces"] = "weighted"
+    energy_weight: PositiveFloat = 10.0
+    forces_weight: PositiveFloat = 100.0
+    ema_decay: float = Field(0.99, gt=0, lt=1)
+    valid_fraction: float = Field(0.1, ge=0, lt=1)
+    threads: PositiveInt | None = None
+
+
+class StopConfig(Strict):
+    """The first limit that is reached ends the campaign."""
+
+    rounds: PositiveInt | None = 5
+    labels: PositiveInt | None = None
+    energy_mae: PositiveFloat | None = None
+    force_mae: PositiveFloat | None = None
+
+
+class CampaignConfig(Strict):
+    """A campaign file; relative paths start at the folder of the file."""
+
+    pool: Path
+    start: Path | None = None
+    test: Path | None = None
+    model: str = "builtin"
+    head: str | None = None
+    device: str | None = None
+    seed: int = Field(0, ge=0)
+    features: FeatureConfig = FeatureConfig()
+    selection: SelectionConfig = SelectionConfig()
+    labels: LabelConfig = LabelConfig()
+    training: TrainingConfig = TrainingConfig()
+    stop: StopConfig = StopConfig()

@@ -1,0 +1,7 @@
+"""Labelling: structures in, quantum-chemical energies and forces out, each kept the moment it arrives."""
+
+from surveyor.labelling.calculators import GFN2, CalculatorSpec, compute
+from surveyor.labelling.ledger import Ledger
+from surveyor.labelling.local import LocalLabeller
+
+__all__ = ["GFN2", "CalculatorSpec", "Ledger", "LocalLabeller", "compute"]

@@ -1,0 +1,60 @@
+"""Errors of a potential on labelled structures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from surveyor.errors import StructureError
+from surveyor.structures.labels import labels_of
+from surveyor.types import Float64Array, Potential
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """Errors on a set of structures.
+
+    | variable    | shape | meaning                                                     | unit     |
+    |-------------|-------|-------------------------------------------------------------|----------|
+    | energy_mae  |       | mean of |E − E_ref| / n_atoms                               | meV/atom |
+    | energy_rmse |       | root mean square of the same                                | meV/atom |
+    | force_mae   |       | mean of |F − F_ref| over all atoms and components           | meV/Å    |
+    | force_rmse  |       | root mean square of the same                                | meV/Å    |
+    | energy_each | (n,)  | |E − E_ref| / n_atoms of each structure                     | meV/atom |
+    | force_each  | (n,)  | mean of |F − F_ref| over the components of each structure   | meV/Å    |
+    """
+
+    energy_mae: float
+    energy_rmse: float
+    force_mae: float
+    force_rmse: float
+    energy_each: Float64Array
+    force_each: Float64Array
+
+
+def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
+    """Compare the potential's predictions with the structures' labels.
+
+    Raises:
+        StructureError: there is no structure, or one is not labelled.
+    """
+    if not structures:
+        raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
+    labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
+    predictions = potential.predict([atoms for atoms in structures])
+    energy = np.array(
+        [(p.energy - q.energy) / len(q.forces) for p, q in zip(predictions, labels, strict=True)]
+    )
+    force = [p.forces - q.forces for p, q in zip(predictions, labels, strict=True)]
+    components = np.concatenate([difference.ravel() for difference in force])
+    return Errors(
+        energy_mae=1e3 * float(np.abs(energy).mean()),
+        energy_rmse=1e3 * float(np.sqrt((energy**2).mean())),
+        force_mae=1e3 * float(np.abs(components).mean()),
+        force_rmse=1e3 * float(np.sqrt((components**2).mean())),
+        energy_each=1e3 * np.abs(energy),
+        force_each=1e3 * np.array([np.abs(difference).mean() for difference in force]),
+    )

@@ -1,0 +1,1 @@
+"""Generic molecules → labelled frames → a pretrained MACE potential with its model card."""

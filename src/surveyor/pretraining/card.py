@@ -1,0 +1,75 @@
+"""The model card: what a pretrained potential was made from, how good it is, and what it is not for."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from surveyor.pretraining.molecules import ELEMENTS
+from surveyor.pretraining.recipe import Recipe
+
+LICENCE = "MIT"
+LIMITS = (
+    "Made to be cheap and to be fine-tuned: a start for active learning, not a potential for production.",
+    "Trained on single molecules and pairs near equilibrium and up to about 1200 K; bonds were stretched to "
+    "1.35 and squeezed to 0.45 of their length in small molecules only. Reactions are not covered.",
+    "Energies carry the level of theory of the labels, a semi-empirical method.",
+    "No charge or spin goes in: an ion is known by its hydrogen count and surroundings only; closed shells.",
+    "Nothing beyond the cutoff times the number of interactions is seen: no long-range electrostatics.",
+    "No periodic systems, no other elements.",
+)
+
+
+def make_card(
+    recipe: Recipe,
+    model: Path,
+    counts: Mapping[str, Any],
+    errors: Mapping[str, Any],
+    checks: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The card as plain JSON values."""
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "family": "MACE",
+        "licence": LICENCE,
+        "elements": list(ELEMENTS),
+        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "level_of_theory": recipe.labelling.method,
+        "units": {"energy": "eV", "forces": "eV/Å", "energy errors": "meV/atom", "force errors": "meV/Å"},
+        "seed": recipe.seed,
+        "command": "surveyor pretrain RECIPE -o FOLDER",
+        "recipe": recipe.model_dump(mode="json", exclude={"checks": {"extra_tests"}}),
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("mace-torch", "torch", "tblite", "rdkit", "ase", "e3nn")
+        },
+        "data": dict(counts),
+        "training": dict(training),
+        "errors": dict(errors),
+        "checks": dict(checks),
+        "limits": list(LIMITS),
+    }
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """In place only when it is whole."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The counterpart of `write_json`."""
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value

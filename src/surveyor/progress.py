@@ -1,0 +1,21 @@
+"""How long work tells a person where it stands; the command line draws it, the library does not."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """One stage at a time: start, advance, finish."""
+
+    def start(self, what: str, total: int | None = None) -> None: ...
+    def advance(self, steps: int = 1) -> None: ...
+    def finish(self, outcome: str = "") -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, what: str, total: int | None = None) -> None: ...
+    def advance(self, steps: int = 1) -> None: ...
+    def finish(self, outcome: str = "") -> None: ...

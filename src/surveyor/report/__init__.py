@@ -1,0 +1,5 @@
+"""A campaign folder as one page; reading only."""
+
+from surveyor.report.page import write_report
+
+__all__ = ["write_report"]

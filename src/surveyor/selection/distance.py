@@ -1,0 +1,141 @@
+"""Farthest-point selection: every pick is as far as possible from all labelled structures and earlier picks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surveyor.linalg import block_norms, row_blocks, squared_norms
+from surveyor.selection.border import check_limits, check_request, check_threshold, one_row_each, rank_of
+from surveyor.selection.bounds import Bounds
+from surveyor.selection.lazy import Limits, lazy_greedy
+from surveyor.selection.novelty import Novelty
+from surveyor.selection.pool import Pool, finite_norms
+from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection
+
+
+class DistanceBounds(Bounds):
+    """Score of farthest-point selection: squared distance to the nearest centre.
+
+    Before there is any centre, a row's distance is that from the origin.
+
+    | variable | shape          | meaning                             |
+    |----------|----------------|-------------------------------------|
+    | centres  | (centres, dim) | labelled rows, then the picks' rows |
+    """
+
+    def __init__(self, pool: Pool, norms: Float64Array, train: Features, weight: Float64Array | None) -> None:
+        # copied: picks are appended
+        blocks = [block for _, block in row_blocks(train.values)]
+        self._centres = np.concatenate(blocks) if blocks else np.zeros((0, pool.dim))
+        self._centre_norms = block_norms(self._centres)
+        self._working: NDArray[np.floating] = self._centres.astype(pool.dtype)
+        first = norms.copy() if len(self._centres) == 0 else np.full(pool.n_rows, np.inf)
+        super().__init__(pool, norms, first, weight)
+
+    @property
+    def n_vectors(self) -> int:
+        return len(self._centres)
+
+    def condition(self, structure: int) -> None:
+        if len(self._centres) == 0:  # distances from the origin end here
+            self.row_bound[:] = np.inf
+            self.bounds[self.bounds > -np.inf] = np.inf
+        rows = self.pool.structure(structure)
+        self._centres = np.concatenate([self._centres, rows])
+        self._centre_norms = np.concatenate([self._centre_norms, block_norms(rows)])
+        self._working = np.concatenate([self._working, rows.astype(self.pool.dtype)])
+
+    def _absorb(self, rows: IndexArray, values: NDArray[np.floating], start: int, stop: int) -> None:
+        product = (values @ self._working[start:stop].T).astype(np.float64)
+        size = self.norms[rows, None] + self._centre_norms[start:stop]
+        distance = np.maximum(size - 2.0 * product, 0.0) + 0.5 * self.loose * size
+        self.row_bound[rows] = np.minimum(self.row_bound[rows], distance.min(axis=1))
+
+    def _fold(self, structures: IndexArray, per_row: Float64Array) -> Float64Array:
+        if self.pool.single:
+            return per_row
+        return np.asarray(np.maximum.reduceat(per_row, self.pool.segments(structures)), dtype=np.float64)
+
+    def _exact(self, structures: IndexArray) -> tuple[Float64Array, Float64Array]:
+        rows = self.pool.rows_of(structures)
+        if len(self._centres) == 0:
+            distance, error = self.norms[rows], self.tight * self.norms[rows]
+        else:
+            values = self.pool.take(rows).astype(np.float64)
+            size = self.norms[rows, None] + self._centre_norms
+            squares = np.maximum(size - 2.0 * values @ self._centres.T, 0.0)
+            nearest = squares.argmin(axis=1)
+            own = np.arange(len(rows))
+            distance, error = squares[own, nearest], 0.5 * self.tight * size[own, nearest]
+            self.absorbed[rows] = self.n_vectors
+            self.row_bound[rows] = np.minimum(self.row_bound[rows], distance + error)
+        return self._fold(structures, distance), self._fold(structures, error)
+
+
+@dataclass(frozen=True, eq=False)
+class FarthestPoint:
+    """Farthest-point sampling, started from the labelled rows.
+
+        next = argmax min |φ(x) − c|²        over the rows c of labelled structures and picks
+        next = argmax min |φ(x) − c|² / cost(x)
+
+    A structure of several rows is as far as its farthest row, and all its rows become centres. Without any
+    labelled row the first pick is the row of largest norm. Scores are squared distances (unit of |φ|²).
+
+    | symbol | variable  | shape                 | meaning                                    |
+    |--------|-----------|-----------------------|--------------------------------------------|
+    |        | threshold | scalar or None        | stop when the best score falls below it    |
+    |        | cost      | (structures,) or None | price of each label                        |
+    |        | budget    | scalar or None        | total cost allowed; the rest is skipped    |
+
+    Source: Gonzalez, Theor. Comput. Sci. 38 (1985) 293, doi:10.1016/0304-3975(85)90224-5; Sener &
+    Savarese, ICLR 2018, arXiv:1708.00489 (as core-set selection).
+    """
+
+    threshold: float | None = None
+    cost: FloatArray | None = None
+    budget: float | None = None
+
+    def __call__(
+        self,
+        pool: Features,
+        train: Features,
+        k: int,
+        *,
+        rng: np.random.Generator | None = None,  # noqa: ARG002 - the rule draws nothing
+        rank: IndexArray | None = None,
+    ) -> Selection:
+        """k structures, best first; ties go to the lowest `rank` (by default the lowest index).
+
+        Raises:
+            SelectionError: k ≤ 0, an empty pool, rows of two widths, or costs or ranks of another length.
+            FeatureError: a pool row is too large to square.
+        """
+        check_request(pool, train, k)
+        check_threshold(self.threshold)
+        cost = check_limits(self.cost, self.budget, len(pool))
+        view = Pool(pool)
+        norms = finite_norms(view, squared_norms(view.values))
+        score = DistanceBounds(view, norms, train, None if cost is None else 1.0 / cost)
+        limits = Limits(k, self.threshold, cost, self.budget)
+        return lazy_greedy(score, Novelty(train.values), limits, rank)
+
+
+def farthest(
+    X_pool: NDArray[np.floating],
+    X_train: NDArray[np.floating],
+    k: int,
+    *,
+    threshold: float | None = None,
+    cost: FloatArray | None = None,
+    budget: float | None = None,
+    ids: Sequence[str] | None = None,
+) -> Selection:
+    """k rows of X_pool (rows, dim) by farthest-point sampling away from X_train; see `FarthestPoint`."""
+    pool = one_row_each(X_pool, "X_pool")
+    rule = FarthestPoint(threshold=threshold, cost=cost, budget=budget)
+    return rule(pool, one_row_each(X_train, "X_train"), k, rank=rank_of(ids, len(pool)))

@@ -1,0 +1,320 @@
+"""Running mace-torch's own trainer as a child process, and checking that it did what it was told.
+
+The trainer is a command-line program: options come in as flags, and some are silently without effect (a
+factor of a scheduler that is not in use, a cutoff beside a foundation model that brings its own).
+Here every option is looked up in mace's own parser before the start, and read back from its log after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from surveyor.errors import TrainingError
+
+LOG_NAME = "mace.log"
+
+# On Linux the child asks the kernel to be ended with its parent, so that a parent killed by SIGKILL leaves no
+# trainer behind; everything else is `python -m mace.cli.run_train`.
+_CHILD = """
+import ctypes, os, runpy, signal, sys
+if sys.platform == "linux":
+    parent = int(os.environ.pop("SURVEYOR_PARENT"))
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(143)
+runpy.run_module("mace.cli.run_train", run_name="__main__", alter_sys=True)
+"""
+
+# Fixed by the foundation model's own architecture: mace overwrites or ignores them beside --foundation_model.
+_ARCHITECTURE = (
+    "r_max", "num_channels", "max_L", "hidden_irreps", "correlation", "max_ell", "num_interactions",
+    "MLP_irreps", "radial_MLP", "radial_type", "num_radial_basis", "num_cutoff_basis", "pair_repulsion",
+    "distance_transform", "interaction", "interaction_first", "gate", "avg_num_neighbors",
+)  # fmt: skip
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+
+
+def run_mace_trainer(
+    options: Mapping[str, object],
+    *,
+    workdir: Path,
+    threads: int = 1,
+    on_line: Callable[[str], None] | None = None,
+) -> Path:
+    """Train with `mace.cli.run_train` and return the plain `.model` file that it wrote.
+
+    Everything that the trainer writes lies inside `workdir`; relative paths among the options are relative to
+    it as well. The trainer's output is appended to `workdir/mace.log`. With `restart_latest` a second call
+    continues at the last checkpoint. The child is ended when this call is interrupted.
+
+    | option value | becomes                                                                    |
+    |--------------|----------------------------------------------------------------------------|
+    | True / False | the bare flag / nothing for an on-off flag, `--name=True/False` otherwise   |
+    | None         | nothing: mace's default                                                    |
+    | other        | `--name=str(value)`                                                        |
+
+    Args:
+        options: mace's options by name, without dashes; `name`, `train_file` and `E0s` (or isolated atoms in
+            the training file) are needed; `work_dir` is set here.
+        workdir: made if it is not there.
+        threads: CPU threads of the trainer.
+        on_line: called with each line that the trainer prints.
+
+    Returns:
+        `workdir/<name>_stagetwo.model` where stage two ran, otherwise `workdir/<name>.model`.
+
+    Raises:
+        TrainingError: an option that mace does not know or that would act on nothing, a failed trainer (with
+            the last lines of its log), no model at the end, or an option that did not come into effect.
+    """
+    if threads < 1:
+        raise TrainingError(f"threads={threads}", expected="one thread or more")
+    workdir = workdir.resolve()
+    parser, actions = _mace_parser()
+    flags = _flags(options, actions)
+    wanted = _parse(parser, [*flags, f"--work_dir={workdir}"])
+    _refuse_idle_options(options, wanted)
+    workdir.mkdir(parents=True, exist_ok=True)
+    name = str(options["name"])
+    candidates = [workdir / f"{name}_stagetwo.model", workdir / f"{name}.model"]
+    for stale in candidates:
+        stale.unlink(missing_ok=True)
+
+    code, tail = _run_child([*flags, f"--work_dir={workdir}"], workdir, threads, on_line)
+    log = "\n".join(f"    {line}" for line in tail)
+    if code != 0:
+        raise TrainingError(
+            f"mace's trainer ended with exit code {code}; its last lines:\n{log}",
+            todo=f"read the whole log in {workdir / LOG_NAME}",
+        )
+    debug_log = workdir / "logs" / f"{name}_run-{wanted.seed}_debug.log"
+    _check_effective(options, wanted, debug_log)
+    for model in candidates:
+        if model.is_file():
+            return model
+    raise TrainingError(
+        f"mace's trainer wrote no model; its last lines:\n{log}",
+        expected=f"{candidates[-1]}",
+        todo="leave out dry_run" if wanted.dry_run else f"read the whole log in {workdir / LOG_NAME}",
+    )
+
+
+def _mace_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
+    """mace's own parser, and its actions by option name."""
+    from mace.tools.arg_parser import build_default_arg_parser
+
+    parser = build_default_arg_parser()
+    actions: dict[str, argparse.Action] = {}
+    for action in parser._actions:
+        for option in action.option_strings:
+            actions[option.lstrip("-")] = action
+    for hidden in (
+        "h",
+        "help",
+        "config",
+        "work_dir",
+        "model_dir",
+        "log_dir",
+        "checkpoints_dir",
+        "results_dir",
+    ):
+        actions.pop(hidden, None)
+    return parser, actions
+
+
+def _flags(options: Mapping[str, object], actions: Mapping[str, argparse.Action]) -> list[str]:
+    """Command-line flags of the options, in their order."""
+    flags = []
+    for key, value in options.items():
+        if key not in actions:
+            near = difflib.get_close_matches(key, actions, n=1, cutoff=0.5)
+            raise TrainingError(
+                f"mace's trainer has no option {key!r} that may be set here",
+                expected=f"perhaps {near[0]!r}" if near else "an option of mace_run_train",
+            )
+        on_off = isinstance(actions[key], argparse._StoreTrueAction | argparse._StoreFalseAction)
+        if on_off and not isinstance(value, bool | None):
+            raise TrainingError(f"{key}={value!r}", expected="true or false")
+        if value is None or (on_off and not value):
+            continue
+        flags.append(f"--{key}" if on_off else f"--{key}={value}")
+    if not options.get("name"):
+        raise TrainingError("no 'name' among the trainer's options", expected="a name for the model file")
+    return flags
+
+
+def _parse(parser: argparse.ArgumentParser, flags: Sequence[str]) -> argparse.Namespace:
+    """The options as mace will read them."""
+
+    def refuse(message: str) -> None:
+        raise TrainingError(f"mace's trainer does not take these options: {message}")
+
+    # `error` prints and exits the process otherwise.
+    parser.error = refuse  # type: ignore[method-assign, assignment]
+    return parser.parse_args(list(flags))
+
+
+def _refuse_idle_options(options: Mapping[str, object], wanted: argparse.Namespace) -> None:
+    """Options that mace would take and then not use."""
+    idle: dict[str, str] = {}
+    if wanted.foundation_model is not None:
+        idle |= dict.fromkeys(_ARCHITECTURE, "the foundation model brings its own")
+    if wanted.scheduler != "ExponentialLR":
+        idle["lr_scheduler_gamma"] = "it belongs to scheduler=ExponentialLR"
+    if wanted.scheduler != "ReduceLROnPlateau":
+        idle |= dict.fromkeys(
+            ("lr_factor", "scheduler_patience"), "it belongs to scheduler=ReduceLROnPlateau"
+        )
+    if not wanted.ema:
+        idle["ema_decay"] = "it needs ema=true"
+    if wanted.loss not in ("huber", "universal"):
+        idle["huber_delta"] = "it belongs to the losses huber and universal"
+    if wanted.loss not in ("huber", "universal", "stress"):
+        idle["stress_weight"] = "this loss has no stress term"
+    if not wanted.swa and wanted.start_swa is None:
+        idle |= dict.fromkeys(
+            [f"swa_{k}_weight" for k in ("energy", "forces", "stress")], "it needs swa=true"
+        )
+        idle |= dict.fromkeys(
+            [f"stage_two_{k}_weight" for k in ("energy", "forces", "stress")], "it needs swa"
+        )
+        idle |= dict.fromkeys(("swa_lr", "stage_two_lr"), "it needs swa=true")
+    if wanted.valid_file is not None:
+        idle["valid_fraction"] = "a valid_file is given"
+    if not wanted.lora:
+        idle |= dict.fromkeys(("lora_rank", "lora_alpha"), "it needs lora=true")
+    for key, why in idle.items():
+        if options.get(key) not in (None, False):
+            raise TrainingError(
+                f"the trainer's option {key}={options[key]!r} would have no effect: {why}",
+                todo=f"leave {key} out, or set what it needs",
+            )
+
+
+def _run_child(
+    flags: Sequence[str], workdir: Path, threads: int, on_line: Callable[[str], None] | None
+) -> tuple[int, list[str]]:
+    """Exit code and last lines of the trainer; it is ended whenever this function is left early."""
+    environment = dict(os.environ)
+    environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    # The working directory leaves sys.path, so that a file there cannot shadow a module.
+    environment |= {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONSAFEPATH": "1",
+        "MPLBACKEND": "Agg",
+        "SURVEYOR_PARENT": str(os.getpid()),
+    }
+    tail: deque[str] = deque(maxlen=15)
+    with (workdir / LOG_NAME).open("a", encoding="utf-8") as log:
+        child = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell, our own interpreter
+            [sys.executable, "-c", _CHILD, *flags],
+            cwd=workdir,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+        try:
+            assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+            _copy_lines(child.stdout, log, tail, on_line)
+            code = child.wait()
+        finally:
+            _end(child)
+    return code, list(tail)
+
+
+def _copy_lines(
+    source: IO[str], log: IO[str], tail: deque[str], on_line: Callable[[str], None] | None
+) -> None:
+    for line in source:
+        log.write(line)
+        log.flush()
+        if line.strip():
+            tail.append(line.rstrip())
+        if on_line is not None:
+            on_line(line.rstrip("\n"))
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """Leave no trainer running, and no pipe open."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+def _check_effective(options: Mapping[str, object], wanted: argparse.Namespace, debug_log: Path) -> None:
+    """Compare the options with what the trainer logged about its last run.
+
+    Raises:
+        TrainingError: naming the first option whose logged value is another one.
+    """
+    text = debug_log.read_text(encoding="utf-8", errors="replace") if debug_log.is_file() else ""
+    start = text.rfind("Configuration: Namespace(")
+    if start < 0:
+        raise TrainingError(
+            f"no 'Configuration: Namespace(...)' line in {debug_log}",
+            todo="this version of mace-torch logs in another way; use the version in pyproject.toml",
+        )
+    run = text[start:]
+    line = run.split("\n", 1)[0]
+    logged = {key: _logged_value(line, key) for key in vars(wanted)}
+    # mace changes some settings after it has logged them; these later lines tell the values in use.
+    later = {
+        "lr": r"Learning rate: ([^,\s]+),",
+        "weight_decay": r"weight decay: (\S+)",
+        "batch_size": r"Batch size: (\d+)",
+        "ema_decay": r"Exponential Moving Average with decay: (\S+)",
+        "clip_grad": r"gradient clipping with tolerance=([\d.]+)",
+    }
+    _, actions = _mace_parser()
+    for key, value in options.items():
+        dest = actions[key].dest
+        if value is None or dest == "hidden_irreps":
+            continue
+        expected = getattr(wanted, dest)
+        if logged[dest] != repr(expected):
+            raise TrainingError(
+                f"the trainer ran with {dest}={logged[dest]}", expected=f"{dest}={expected!r} as asked"
+            )
+        found = re.search(later[dest], run) if dest in later else None
+        if found and not _close(float(found.group(1)), float(expected)):
+            raise TrainingError(
+                f"the trainer changed {dest} to {found.group(1)}", expected=f"{dest}={expected!r} as asked"
+            )
+    asked_heads = wanted.foundation_model and options.get("multiheads_finetuning") in (True, "True", "true")
+    if asked_heads and "Using multiheads finetuning mode" not in run:
+        raise TrainingError(
+            "the trainer switched multiheads_finetuning off",
+            todo="give pt_train_file, or leave multiheads_finetuning out",
+        )
+
+
+def _logged_value(line: str, key: str) -> str | None:
+    """The text of `key=...` in a logged Namespace, up to the next key."""
+    found = re.search(rf"[(, ]{re.escape(key)}=(.*?)(?=, \w+=|\)$)", line)
+    return found.group(1) if found else None
+
+
+def _close(a: float, b: float) -> bool:
+    # The clipping tolerance is logged with three decimals.
+    return abs(a - b) <= max(1e-9, 1e-6 * abs(b), 5e-4 if abs(b) >= 1 else 0.0)

@@ -1,0 +1,237 @@
+"""The values that flow between the stages. Units everywhere: eV, Å."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surveyor.errors import FeatureError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+FloatArray = NDArray[np.floating]
+Float64Array = NDArray[np.float64]
+IndexArray = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Energy and forces of one structure.
+
+    | variable | shape        | unit                       |
+    |----------|--------------|----------------------------|
+    | energy   | scalar       | eV                         |
+    | forces   | (n_atoms, 3) | eV/Å                       |
+    | stress   | (6,) or None | eV/Å³, ASE's Voigt order   |
+    """
+
+    energy: float
+    forces: Float64Array
+    stress: Float64Array | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A label that did not come: the reason, short enough for a table."""
+
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Feature rows φ of a list of structures; a structure may own several rows.
+
+    | variable     | shape       | meaning                                                     |
+    |--------------|-------------|-------------------------------------------------------------|
+    | values       | (rows, dim) | one φ a row, finite, float32 or float64                     |
+    | owner        | (rows,)     | row → structure index, non-decreasing                       |
+    | n_structures | scalar      | number of structures, each of which owns at least one row   |
+
+    Raises:
+        FeatureError: a value is NaN or inf, or the shapes do not fit.
+    """
+
+    values: FloatArray
+    owner: IndexArray
+    n_structures: int
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.owner.shape != (len(self.values),):
+            raise FeatureError(
+                f"feature values of shape {self.values.shape} with owner of shape {self.owner.shape}",
+                expected="values (rows, dim) and owner (rows,)",
+            )
+        for start in range(0, len(self.values), 4096):  # in blocks: values may be a memmap or a zarr array
+            finite = np.isfinite(np.asarray(self.values[start : start + 4096])).all(axis=1)
+            if not finite.all():
+                row = start + int(np.argmin(finite))
+                raise FeatureError(
+                    f"feature row {row} (structure {int(self.owner[row])}) holds NaN or inf",
+                    expected="finite features",
+                    todo="look at that structure's geometry, and at the potential's dtype",
+                )
+        if len(self.owner) and (
+            ((steps := np.diff(self.owner)) < 0).any()
+            or (steps > 1).any()
+            or self.owner[0] != 0
+            or self.owner[-1] != self.n_structures - 1
+        ):
+            raise FeatureError(
+                f"owner does not cover structures 0 to {self.n_structures - 1} in order",
+                expected="a non-decreasing owner in which every structure owns a row",
+            )
+        if len(self.owner) == 0 and self.n_structures:
+            raise FeatureError(
+                f"{self.n_structures} structures but no feature row", expected="at least one row each"
+            )
+
+    @classmethod
+    def one_row_each(cls, values: FloatArray) -> Features:
+        """Features in which structure i owns row i."""
+        return cls(values=values, owner=np.arange(len(values), dtype=np.intp), n_structures=len(values))
+
+    @classmethod
+    def empty(cls, dim: int) -> Features:
+        """No structures at all: the state before the first label."""
+        return cls.one_row_each(np.zeros((0, dim)))
+
+    @property
+    def dim(self) -> int:
+        return int(self.values.shape[1])
+
+    def __len__(self) -> int:
+        return self.n_structures
+
+    def __repr__(self) -> str:
+        return f"Features({self.n_structures} structures, {len(self.values)} rows × {self.dim}, {self.values.dtype})"
+
+    def take(self, structures: Sequence[int] | IndexArray) -> Features:
+        """Features of the given structures, in the given order."""
+        wanted = np.asarray(structures, dtype=np.intp)
+        start = np.searchsorted(self.owner, wanted, side="left")
+        stop = np.searchsorted(self.owner, wanted, side="right")
+        rows = [np.arange(a, b, dtype=np.intp) for a, b in zip(start, stop, strict=True)]
+        index = np.concatenate(rows) if rows else np.zeros(0, dtype=np.intp)
+        owner = np.repeat(np.arange(len(wanted), dtype=np.intp), stop - start)
+        return Features(values=self.values[index], owner=owner, n_structures=len(wanted))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Features]) -> Features:
+        """One after the other; all must have the same width.
+
+        Raises:
+            FeatureError: there is no part, or the widths differ.
+        """
+        widths = {part.dim for part in parts}
+        if len(widths) != 1:
+            raise FeatureError(
+                f"features of widths {sorted(widths)}",
+                expected="one width",
+                todo="make all features with the same feature map and settings",
+            )
+        offsets = np.cumsum([0, *(part.n_structures for part in parts)])
+        return cls(
+            values=np.concatenate([part.values for part in parts]),
+            owner=np.concatenate([part.owner + off for part, off in zip(parts, offsets[:-1], strict=True)]),
+            n_structures=int(offsets[-1]),
+        )
+
+
+class Stopped(StrEnum):
+    """Why a selector stopped; the value is the message that users see."""
+
+    FILLED = "filled"
+    EXHAUSTED = "pool exhausted"
+    BUDGET_SPENT = "budget spent"
+    BELOW_THRESHOLD = "below threshold"
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The picks of a selector, best first.
+
+    | variable | shape | meaning                                                                 |
+    |----------|-------|-------------------------------------------------------------------------|
+    | indices  | (n,)  | pool structure index of each pick, no repeats                           |
+    | scores   | (n,)  | the rule's score when picked (residual variance, squared distance, …)   |
+    | stopped  |       | why there are n picks and not more                                      |
+    """
+
+    indices: IndexArray
+    scores: Float64Array
+    stopped: Stopped
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """A machine-learning interatomic potential."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of architecture and weights: equal if and only if the predictions are."""
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the potential knows, ascending."""
+
+    def predict(self, structures: Sequence[Atoms]) -> list[Labels]:
+        """Energies (eV) and forces (eV/Å), in order."""
+
+    def calculator(self) -> Calculator:
+        """An ASE calculator for molecular dynamics and relaxation."""
+
+    def save(self, path: Path) -> None:
+        """Write the potential in its family's own format."""
+
+
+class FeatureMap(Protocol):
+    """structures → feature rows; deterministic, and independent of how structures are batched."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def __call__(self, structures: Sequence[Atoms]) -> Features: ...
+
+
+class Selector(Protocol):
+    """A rule that picks k structures of the pool, given those already labelled."""
+
+    def __call__(self, pool: Features, train: Features, k: int, *, rng: np.random.Generator) -> Selection: ...
+
+
+class Labeller(Protocol):
+    """A source of labels; yields each result as it arrives, in any order."""
+
+    @property
+    def method(self) -> str:
+        """Short, file-name-safe name of code and settings; labels of two methods never mix."""
+
+    def __call__(self, todo: Mapping[str, Atoms]) -> Iterator[tuple[str, Labels | Failure]]: ...
+
+
+class Trainer(Protocol):
+    """Fine-tuning: a start potential and labelled structures in, a better potential out."""
+
+    def __call__(
+        self,
+        start: Potential,
+        train: Sequence[Atoms],
+        valid: Sequence[Atoms],
+        *,
+        seed: int,
+        workdir: Path,
+    ) -> Potential: ...
+
+
+StructureSource = str | Path | Iterable["Atoms"]

@@ -1,0 +1,48 @@
+"""Calculators for the tests: real energies (EMT), plus the misbehaviour that a test asks for."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.emt import EMT
+
+from surveyor.structures import structure_id
+
+
+class CountingEMT(EMT):
+    """EMT that writes the id of every structure to a file when it has finished it."""
+
+    def __init__(self, log: str, seconds: float = 0.0) -> None:
+        super().__init__()
+        self._log, self._pause = Path(log), seconds
+
+    def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
+        super().calculate(atoms, *args, **kwargs)
+        time.sleep(self._pause)
+        assert atoms is not None
+        with self._log.open("a") as file:
+            file.write(structure_id(atoms) + "\n")
+
+
+class FailingEMT(EMT):
+    """EMT that fails in the named way for structures whose first atom is an oxygen."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self._how = how
+
+    def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
+        super().calculate(atoms, *args, **kwargs)
+        assert atoms is not None
+        if atoms.symbols[0] != "O":
+            return
+        if self._how == "raise":
+            raise RuntimeError("SCF did not converge")
+        if self._how == "nan":
+            self.results["energy"] = float("nan")
+        if self._how == "die":
+            os._exit(3)

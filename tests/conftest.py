@@ -1,0 +1,81 @@
+"""Fixtures: a tiny potential on disk, a small pool, a small labelled set."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from ase import Atoms  # noqa: E402
+from ase.build import molecule  # noqa: E402
+from ase.calculators.emt import EMT  # noqa: E402
+from tiny import tiny_mace  # noqa: E402
+
+from surveyor.potentials.mace import MacePotential  # noqa: E402
+from surveyor.structures import with_labels, write_structures  # noqa: E402
+from surveyor.types import Labels  # noqa: E402
+
+torch.set_num_threads(1)
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def rattled(n: int, seed: int, names: tuple[str, ...] = ("H2O", "NH3", "CH4", "CH3OH")) -> list[Atoms]:
+    """Small molecules, each displaced at random by about 0.1 Å."""
+    rng = np.random.default_rng(seed)
+    structures = []
+    for number in range(n):
+        atoms = molecule(names[number % len(names)])
+        atoms.positions += rng.normal(0, 0.1, atoms.positions.shape)
+        atoms.info["reaction"] = names[number % len(names)]
+        structures.append(atoms)
+    return structures
+
+
+def emt_labelled(structures: list[Atoms]) -> list[Atoms]:
+    """The same structures with EMT energies and forces."""
+    labelled = []
+    for atoms in structures:
+        trial = atoms.copy()
+        trial.calc = EMT()
+        labelled.append(with_labels(atoms, Labels(trial.get_potential_energy(), trial.get_forces())))
+    return labelled
+
+
+@pytest.fixture(scope="session")
+def potential() -> MacePotential:
+    return tiny_mace(dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def model_file(potential: MacePotential, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.model"
+    potential.save(path)
+    return path
+
+
+@pytest.fixture()
+def pool_file(tmp_path: Path) -> Path:
+    return write_structures(tmp_path / "pool.extxyz", rattled(40, seed=1))
+
+
+@pytest.fixture()
+def labelled_file(tmp_path: Path) -> Path:
+    return write_structures(tmp_path / "labelled.extxyz", emt_labelled(rattled(8, seed=2)))
+
+
+@pytest.fixture()
+def test_file(tmp_path: Path) -> Path:
+    return write_structures(tmp_path / "test.extxyz", emt_labelled(rattled(12, seed=3)))
+
+
+def data_file(name: str) -> Path:
+    """A benchmark file, or a skip with the reason."""
+    path = DATA / name
+    if not path.exists():
+        pytest.skip(f"benchmark data {name} is not beside this checkout")
+    return path
