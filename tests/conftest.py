@@ -7,17 +7,17 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-from ase import Atoms  # noqa: E402
-from ase.build import molecule  # noqa: E402
-from ase.calculators.emt import EMT  # noqa: E402
-from tiny import tiny_mace  # noqa: E402
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.emt import EMT
 
-from surveyor.potentials.mace import MacePotential  # noqa: E402
-from surveyor.structures import with_labels, write_structures  # noqa: E402
-from surveyor.types import Labels  # noqa: E402
+from surveyor.potentials.mace import MacePotential
+from surveyor.structures import with_labels, write_structures
+from surveyor.types import Labels
+from tiny import tiny_mace
 
 torch.set_num_threads(1)
 
@@ -58,17 +58,17 @@ def model_file(potential: MacePotential, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def pool_file(tmp_path: Path) -> Path:
     return write_structures(tmp_path / "pool.extxyz", rattled(40, seed=1))
 
 
-@pytest.fixture()
+@pytest.fixture
 def labelled_file(tmp_path: Path) -> Path:
     return write_structures(tmp_path / "labelled.extxyz", emt_labelled(rattled(8, seed=2)))
 
 
-@pytest.fixture()
+@pytest.fixture
 def test_file(tmp_path: Path) -> Path:
     return write_structures(tmp_path / "test.extxyz", emt_labelled(rattled(12, seed=3)))
 

@@ -47,7 +47,9 @@ def tiny_mace(
             "num_elements": len(elements),
             "hidden_irreps": o3.Irreps([(channels, (L, (-1) ** L)) for L in range(max_L + 1)]),
             "MLP_irreps": o3.Irreps("8x0e"),
-            "atomic_energies": np.full((len(heads), len(elements)), -3.0) if len(heads) > 1 else np.full(len(elements), -3.0),
+            "atomic_energies": np.full((len(heads), len(elements)), -3.0)
+            if len(heads) > 1
+            else np.full(len(elements), -3.0),
             "avg_num_neighbors": 6.0,
             "atomic_numbers": list(elements),
             "correlation": correlation,
@@ -59,7 +61,9 @@ def tiny_mace(
         if scale_shift:
             zeros = np.zeros(len(heads)) if len(heads) > 1 else 0.0
             model = modules.ScaleShiftMACE(
-                atomic_inter_scale=np.ones(len(heads)) if len(heads) > 1 else 1.0, atomic_inter_shift=zeros, **settings
+                atomic_inter_scale=np.ones(len(heads)) if len(heads) > 1 else 1.0,
+                atomic_inter_shift=zeros,
+                **settings,
             )
         else:
             model = modules.MACE(**settings)

@@ -28,9 +28,9 @@ SETTINGS: dict[str, Any] = {
     "per_trajectory": 22,  # frames; two ends × two temperatures × 22 = 88 frames near the minima
     "steps_between": 80,  # 40 fs between frames
     "path_frames": 10,
-    "path_rattle": 0.05,  # Å
+    "path_rattle": 0.04,  # Å
     "test_frames": 22,
-    "test_rattle": 0.04,  # Å
+    "test_rattle": 0.03,  # Å
     "target_frames": 6,
     "furthest": 0.6,  # of the way to the saddle, up to which a frame still counts as near its end
 }
@@ -113,7 +113,7 @@ def pool_frames(reaction: Reaction, pathway: Pathway) -> list[Atoms]:
     return frames + [frame(reaction, atoms, "path") for atoms in near_path]
 
 
-def test_frames(reaction: Reaction, pathway: Pathway) -> list[Atoms]:
+def heldout_frames(reaction: Reaction, pathway: Pathway) -> list[Atoms]:
     """Return held-out labelled frames, evenly spread over the path, displaced by their own noise."""
     fractions = np.linspace(0.0, 1.0, SETTINGS["test_frames"])
     geometries = rattled(pathway, fractions, SETTINGS["test_rattle"], stream(reaction, "test"))
@@ -196,7 +196,7 @@ def table_row(reaction: Reaction, pathway: Pathway) -> str:
 
 MAKERS: dict[str, Callable[[Reaction, Pathway], list[Atoms]]] = {
     "pool.extxyz.gz": pool_frames,
-    "test.extxyz.gz": test_frames,
+    "test.extxyz.gz": heldout_frames,
     "start.extxyz": start_frames,
     "targets.extxyz": target_frames,
 }
@@ -223,6 +223,7 @@ def main() -> None:
         for name, make in MAKERS.items():
             part = folder / name.removesuffix(".gz")
             collected[name] += cached(part, lambda make=make: make(reaction, pathway))  # noqa: B023
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for name, frames in collected.items():
         save(arguments.out / name, frames)
         print(f"{name}: {len(frames)} frames, {(arguments.out / name).stat().st_size / 1000:.0f} kB")

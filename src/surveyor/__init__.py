@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["open_potential", "read_structures", "select", "structure_id", "write_structures"]
 
-# Names are looked up when they are first used, so that `import surveyor` is instant: torch and mace load when a
-# potential is opened.
+# Names are looked up when they are first used, so that `import surveyor` is instant: torch and mace load when
+# a potential is opened.
 _HOMES = {
     "open_potential": "surveyor.potentials",
     "read_structures": "surveyor.structures",

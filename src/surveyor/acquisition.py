@@ -36,14 +36,15 @@ class Featurised:
 class Pick:
     """One chosen structure.
 
-    | variable   | meaning                                                                                |
-    |------------|----------------------------------------------------------------------------------------|
-    | index      | its position in the pool                                                               |
-    | id         | its content hash                                                                       |
-    | rank       | 0 for the first pick                                                                   |
-    | std        | residual standard deviation given the labelled structures and the picks before it, as a share of the pool's root mean square feature norm |
-    | nearest    | id of the labelled structure of largest cosine similarity; None before the first label |
-    | similarity | that cosine similarity                                                                 |
+    | variable   | meaning                                                                           |
+    |------------|-----------------------------------------------------------------------------------|
+    | index      | its position in the pool                                                          |
+    | id         | its content hash                                                                  |
+    | rank       | 0 for the first pick                                                              |
+    | std        | residual standard deviation given the labelled structures and the picks before it, |
+    |            | as a share of the pool's root mean square feature norm                            |
+    | nearest    | id of the labelled structure of largest cosine similarity; None before any label  |
+    | similarity | that cosine similarity                                                            |
     """
 
     index: int

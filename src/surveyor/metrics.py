@@ -44,7 +44,7 @@ def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
     labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
-    predictions = potential.predict([atoms for atoms in structures])
+    predictions = potential.predict(structures)
     energy = np.array(
         [(p.energy - q.energy) / len(q.forces) for p, q in zip(predictions, labels, strict=True)]
     )

@@ -11,7 +11,8 @@ from ase import Atoms
 
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.config import FEATURES, RULES, FeatureConfig, SelectionConfig, build_features, build_selector
-from surveyor.errors import ConfigError
+from surveyor.errors import ConfigError, SelectionError
+from surveyor.posterior import check_noise
 from surveyor.progress import Progress, Silent
 from surveyor.structures import StructureFile, structure_id, validate
 from surveyor.types import FeatureMap, Features, StructureSource
@@ -73,6 +74,9 @@ def select(
     for name, value, registry in (("features", features, FEATURES), ("rule", rule, RULES)):
         if value not in registry:
             raise ConfigError(f"{name}={value!r}", expected="one of " + ", ".join(registry))
+    check_noise(noise)
+    if n < 1:
+        raise SelectionError(f"n = {n}", expected="at least one structure to pick")
     progress = progress or Silent()
     if isinstance(model, str | Path):
         from surveyor.potentials import open_potential

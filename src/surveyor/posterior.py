@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.errors import FeatureError, SelectionError
-from surveyor.linalg import cholesky, gram, row_blocks, solve_cholesky, solve_lower
+from surveyor.linalg import add_rows, row_blocks, solve_cholesky, solve_lower
 from surveyor.types import Features, Float64Array
 
 
@@ -27,8 +27,7 @@ class Posterior:
     | symbol | variable  | shape      | meaning                                     |
     |--------|-----------|------------|---------------------------------------------|
     | λ      | noise     | scalar     | noise variance, in units of |φ|²            |
-    | A      | precision | (dim, dim) | ΦᵀΦ + λI                                    |
-    | L      | factor    | (dim, dim) | lower Cholesky factor of A                  |
+    | L      | factor    | (dim, dim) | lower triangular, LLᵀ = A                   |
     | Φᵀr    | moment    | (dim,)     | None once labelled rows came without targets |
     |        | n_rows    | scalar     | labelled rows so far                        |
 
@@ -36,7 +35,6 @@ class Posterior:
     """
 
     noise: float
-    precision: Float64Array
     factor: Float64Array
     n_rows: int
     moment: Float64Array | None = None
@@ -50,9 +48,8 @@ class Posterior:
             FeatureError: targets do not fit the rows, or are not finite.
         """
         check_noise(noise)
-        prior = noise * np.eye(train.dim)
-        zero = np.zeros(train.dim)
-        blank = cls(noise=float(noise), precision=prior, factor=np.sqrt(prior), n_rows=0, moment=zero)
+        prior = np.sqrt(noise) * np.eye(train.dim)
+        blank = cls(noise=float(noise), factor=prior, n_rows=0, moment=np.zeros(train.dim))
         return blank.condition(train, targets=targets)
 
     def condition(self, new: Features, *, targets: NDArray[np.floating] | None = None) -> Posterior:
@@ -64,7 +61,6 @@ class Posterior:
             FeatureError: `new` has another width, or targets do not fit the rows or are not finite.
         """
         self._check_width(new.values)
-        precision = self.precision + gram(new.values)
         if len(new.values) == 0:
             moment = self.moment
         elif targets is None:
@@ -73,15 +69,14 @@ class Posterior:
             moment = self._moment(new, np.asarray(targets, dtype=np.float64))
         return Posterior(
             noise=self.noise,
-            precision=precision,
-            factor=cholesky(precision),
+            factor=add_rows(self.factor, new.values),
             n_rows=self.n_rows + len(new.values),
             moment=moment,
         )
 
     @property
     def dim(self) -> int:
-        return len(self.precision)
+        return len(self.factor)
 
     @property
     def weights(self) -> Float64Array:

@@ -64,12 +64,13 @@ class Features:
     n_structures: int
 
     def __post_init__(self) -> None:
-        if self.values.ndim != 2 or self.owner.shape != (len(self.values),):
+        if self.values.ndim != 2 or self.owner.shape != (self.values.shape[0],):
             raise FeatureError(
                 f"feature values of shape {self.values.shape} with owner of shape {self.owner.shape}",
                 expected="values (rows, dim) and owner (rows,)",
             )
-        for start in range(0, len(self.values), 4096):  # in blocks: values may be a memmap or a zarr array
+        # in blocks: values may be a memory map or a zarr array
+        for start in range(0, self.values.shape[0], 4096):
             finite = np.isfinite(np.asarray(self.values[start : start + 4096])).all(axis=1)
             if not finite.all():
                 row = start + int(np.argmin(finite))
@@ -96,7 +97,8 @@ class Features:
     @classmethod
     def one_row_each(cls, values: FloatArray) -> Features:
         """Features in which structure i owns row i."""
-        return cls(values=values, owner=np.arange(len(values), dtype=np.intp), n_structures=len(values))
+        n = int(values.shape[0])
+        return cls(values=values, owner=np.arange(n, dtype=np.intp), n_structures=n)
 
     @classmethod
     def empty(cls, dim: int) -> Features:
@@ -111,7 +113,8 @@ class Features:
         return self.n_structures
 
     def __repr__(self) -> str:
-        return f"Features({self.n_structures} structures, {len(self.values)} rows × {self.dim}, {self.values.dtype})"
+        rows = self.values.shape[0]
+        return f"Features({self.n_structures} structures, {rows} rows × {self.dim}, {self.values.dtype})"
 
     def take(self, structures: Sequence[int] | IndexArray) -> Features:
         """Features of the given structures, in the given order."""
@@ -121,7 +124,7 @@ class Features:
         rows = [np.arange(a, b, dtype=np.intp) for a, b in zip(start, stop, strict=True)]
         index = np.concatenate(rows) if rows else np.zeros(0, dtype=np.intp)
         owner = np.repeat(np.arange(len(wanted), dtype=np.intp), stop - start)
-        return Features(values=self.values[index], owner=owner, n_structures=len(wanted))
+        return Features(values=np.asarray(self.values[index]), owner=owner, n_structures=len(wanted))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Features]) -> Features:

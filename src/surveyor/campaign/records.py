@@ -25,10 +25,13 @@ class RoundRecord:
     | labels         | labelled structures so far, those given at the start included            |          |
     | paid           | labels paid for so far                                                   |          |
     | failed         | labels that failed in this round                                         |          |
-    | energy_mae …   | errors on the test structures; None without test structures              | meV/atom, meV/Å |
-    | std            | residual standard deviation of each test structure                       | share of the pool's root mean square |
-    | energy_each, force_each | error of each test structure                                    | meV/atom, meV/Å |
+    | energy_mae, energy_rmse | errors on the test structures; None without any                 | meV/atom |
+    | force_mae, force_rmse   | the same                                                        | meV/Å    |
     | pearson_energy, pearson_force | correlation of std with the errors                        |          |
+    | std            | residual standard deviation of each test structure, as a share of the    |          |
+    |                | pool's root mean square feature norm                                     |          |
+    | energy_each    | error of each test structure                                             | meV/atom |
+    | force_each     | error of each test structure                                             | meV/Å    |
     | seconds        | stage → wall time                                                        | s        |
     | stopped        | why the campaign ended after this round, or None                         |          |
     """
@@ -116,7 +119,7 @@ def read_campaign(folder: Path) -> CampaignRecord:
             todo="use the version of Surveyor that started the campaign",
         )
     known = {f.name for f in fields(RoundRecord)}
-    rounds = []
+    rounds: list[RoundRecord] = []
     while (round_folder(folder, len(rounds)) / DONE).is_file():
         content = read_json(round_folder(folder, len(rounds)) / "metrics.json")
         rounds.append(RoundRecord(**{key: value for key, value in content.items() if key in known}))

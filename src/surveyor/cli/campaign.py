@@ -112,7 +112,8 @@ def _line(record: RoundRecord) -> str:
 def _table(rounds: tuple[RoundRecord, ...]) -> Table:
     table = Table(title="rounds")
     for column in (
-        "round", "labels", "failed", "energy MAE\nmeV/atom", "force MAE\nmeV/Å", "std ~ force error\nPearson", "time\ns",
+        "round", "labels", "failed", "energy MAE\nmeV/atom", "force MAE\nmeV/Å",
+        "Pearson\nstd, force", "time\ns",
     ):  # fmt: skip
         table.add_column(column, justify="right")
     for record in rounds:

@@ -48,7 +48,7 @@ def select(
     Example: surveyor select pool.extxyz --model builtin -n 20 -o picks.extxyz
     """
     with guarded():
-        from surveyor.picking import Picked, select as pick
+        from surveyor.picking import select as pick
         from surveyor.structures import write_structures
         from surveyor.structures.writing import check_output
 
@@ -90,7 +90,9 @@ def _print(picked, output: Path | None) -> None:  # type: ignore[no-untyped-def]
         table.add_column(column, justify="right" if column in ("rank", "frame", "std") else "left")
     for pick, atoms in list(zip(batch.picks, picked.structures, strict=True))[:SHOWN]:
         nearest = "–" if pick.nearest is None else f"{pick.nearest[:8]} ({pick.similarity:.3f})"
-        table.add_row(str(pick.rank), str(pick.index), atoms.get_chemical_formula(), f"{pick.std:.3f}", nearest)
+        table.add_row(
+            str(pick.rank), str(pick.index), atoms.get_chemical_formula(), f"{pick.std:.3f}", nearest
+        )
     console = Console()
     console.print(table)
     if len(picked) > SHOWN:

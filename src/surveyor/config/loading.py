@@ -69,7 +69,8 @@ def validate(schema: type[Config], content: dict[str, Any], path: Path) -> Confi
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key also makes its right spelling missing: name the mistake, not its consequence.
+        first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             keys = _keys_at(schema, first["loc"][:-1])

@@ -47,12 +47,12 @@ class TrainingConfig(Strict):
     updates: PositiveInt = 1000
     batch_size: PositiveInt = 4
     learning_rate: PositiveFloat = 3e-3
-    decay: float = Field(0.05, gt=0, le=1)
+    decay: float = Field(default=0.05, gt=0, le=1)
     loss: Literal["weighted", "huber", "universal", "l1l2energyforces"] = "weighted"
     energy_weight: PositiveFloat = 10.0
     forces_weight: PositiveFloat = 100.0
-    ema_decay: float = Field(0.99, gt=0, lt=1)
-    valid_fraction: float = Field(0.1, ge=0, lt=1)
+    ema_decay: float = Field(default=0.99, gt=0, lt=1)
+    valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     threads: PositiveInt | None = None
 
 
@@ -74,7 +74,7 @@ class CampaignConfig(Strict):
     model: str = "builtin"
     head: str | None = None
     device: str | None = None
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     features: FeatureConfig = FeatureConfig()
     selection: SelectionConfig = SelectionConfig()
     labels: LabelConfig = LabelConfig()

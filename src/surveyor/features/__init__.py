@@ -1,7 +1,15 @@
 """Feature maps: structures → rows whose inner product is the kernel."""
 
-from surveyor.features.activations import Activations
+from surveyor.features.activations import Activations, ForceActivations
+from surveyor.features.forces import EnergyForceTangent, ForceTangent
 from surveyor.features.scaling import unit_mean_square
 from surveyor.features.tangent import Tangent
 
-__all__ = ["Activations", "Tangent", "unit_mean_square"]
+__all__ = [
+    "Activations",
+    "EnergyForceTangent",
+    "ForceActivations",
+    "ForceTangent",
+    "Tangent",
+    "unit_mean_square",
+]

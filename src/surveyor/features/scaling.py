@@ -1,11 +1,39 @@
-"""One scale for pool and labelled rows, so that the noise of the posterior has a meaning."""
+"""Scales of feature rows: by size, by length, and one for pool and labelled rows together."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal, get_args
+
 import numpy as np
+from ase import Atoms
 
 from surveyor.errors import FeatureError
-from surveyor.types import Features
+from surveyor.types import Features, FloatArray
+
+Normalise = Literal["none", "atoms", "cosine"]
+
+
+def check_normalise(normalise: str) -> None:
+    """Raise a FeatureError unless the name is one of `Normalise`."""
+    if normalise not in get_args(Normalise):
+        raise FeatureError(f"normalise={normalise!r}", expected=", ".join(get_args(Normalise)))
+
+
+def normalised(rows: FloatArray, structures: Sequence[Atoms], normalise: Normalise) -> FloatArray:
+    """Rows φ as they are (`none`), φ/n with n atoms (`atoms`), or φ/|φ| (`cosine`; zero stays zero).
+
+    | variable   | shape       | meaning                        |
+    |------------|-------------|--------------------------------|
+    | rows       | (rows, dim) | one row a structure            |
+    | structures | (rows,)     | the structures, for their n    |
+    """
+    if normalise == "atoms":
+        return rows / np.array([len(atoms) for atoms in structures])[:, None]
+    if normalise == "cosine":
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return rows
 
 
 def unit_mean_square(pool: Features, *others: Features) -> tuple[Features, ...]:

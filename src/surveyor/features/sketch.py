@@ -1,11 +1,36 @@
-"""Seeded random projections that keep inner products on average."""
+"""Seeded random projections that keep inner products on average, and their sums over parameter blocks."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from surveyor.errors import FeatureError
+
+
+class GradientBlock(Protocol):
+    """Part of the gradients of a batch: some entries of one parameter, for some structures.
+
+    | variable | shape           | meaning                                                           |
+    |----------|-----------------|-------------------------------------------------------------------|
+    | name     |                 | the parameter                                                     |
+    | entries  | (n,) or a slice | which entries of the flattened parameter, each once               |
+    | owner    | (rows,) or None | structure of each row; None: row i belongs to structure i         |
+    | values   | (rows, n)       | contribution to the gradient; blocks that overlap add up          |
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def entries(self) -> slice | torch.Tensor: ...
+    @property
+    def owner(self) -> torch.Tensor | None: ...
+    @property
+    def values(self) -> torch.Tensor: ...
 
 
 class CountSketch:
@@ -32,13 +57,92 @@ class CountSketch:
         if dim < 1:
             raise FeatureError(f"a sketch of {dim} columns", expected="dim ≥ 1, or None for the gradient itself")
         rng = np.random.default_rng([seed, size, dim])
+        self.size = size
         self.dim = dim
         self.buckets = torch.from_numpy(rng.integers(0, dim, size=size))
-        self.signs = torch.from_numpy(2 * rng.integers(0, 2, size=size, dtype=np.int8) - 1)
+        self.signs = torch.from_numpy(2.0 * rng.integers(0, 2, size=size, dtype=np.int8) - 1.0)
 
     def __call__(self, gradients: torch.Tensor) -> torch.Tensor:
         """(rows, P) → (rows, D), accumulated in float64."""
-        device = gradients.device
-        sketched = torch.zeros(len(gradients), self.dim, dtype=torch.float64, device=device)
-        signed = gradients.to(torch.float64) * self.signs.to(device)
-        return sketched.index_add_(1, self.buckets.to(device), signed)
+        return self._part(gradients.to(torch.float64), slice(0, self.size))
+
+    def add(
+        self,
+        rows: torch.Tensor,
+        values: torch.Tensor,
+        entries: slice | torch.Tensor,
+        owner: torch.Tensor | None,
+    ) -> None:
+        """rows[b] += S g for gradients g that are known in some entries; see `GradientBlock`."""
+        part = self._part(values, entries).to(rows.dtype)
+        if owner is None:
+            rows += part
+        else:
+            rows.index_add_(0, owner, part)
+
+    def _part(self, values: torch.Tensor, entries: slice | torch.Tensor) -> torch.Tensor:
+        self.buckets, self.signs = self.buckets.to(values.device), self.signs.to(values)
+        signed = values * self.signs[entries]
+        return values.new_zeros(len(values), self.dim).index_add_(1, self.buckets[entries], signed)
+
+
+class Identity:
+    """No sketch: the gradient itself, its parameters in the given order.
+
+    Args:
+        size: number of parameters P.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.dim = size
+
+    def add(
+        self,
+        rows: torch.Tensor,
+        values: torch.Tensor,
+        entries: slice | torch.Tensor,
+        owner: torch.Tensor | None,
+    ) -> None:
+        """rows[b] += g for gradients g that are known in some entries; see `GradientBlock`."""
+        if owner is None:
+            rows[:, entries] += values
+        else:
+            columns = torch.arange(self.dim, device=rows.device)[entries]
+            rows.index_put_((owner[:, None], columns), values.to(rows.dtype), accumulate=True)
+
+
+class GradientRows:
+    """Adds up gradient blocks of a batch into one (sketched) row a structure.
+
+    Args:
+        names: parameters, in the order that the gradient has.
+        sizes: number of entries of each.
+        sketch: S, or the identity.
+    """
+
+    def __init__(
+        self, names: Sequence[str], sizes: Sequence[int], sketch: CountSketch | Identity
+    ) -> None:
+        self.offsets = dict(zip(names, accumulate(sizes, initial=0), strict=False))
+        self.sketch = sketch
+
+    def zeros(self, count: int, device: torch.device) -> torch.Tensor:
+        """Rows before the first block, (count, dim)."""
+        return torch.zeros(count, self.sketch.dim, dtype=torch.float64, device=device)
+
+    def add(self, rows: torch.Tensor, block: GradientBlock) -> None:
+        """rows[b] += S g[b] for the entries of one block."""
+        offset = self.offsets[block.name]
+        entries: slice | torch.Tensor
+        if isinstance(block.entries, slice):
+            entries = slice(block.entries.start + offset, block.entries.stop + offset)
+        else:
+            entries = block.entries + offset
+        self.sketch.add(rows, block.values, entries, block.owner)
+
+    def total(self, blocks: Iterable[GradientBlock], count: int, device: torch.device) -> torch.Tensor:
+        """All blocks of a batch of `count` structures, (count, dim)."""
+        rows = self.zeros(count, device)
+        for block in blocks:
+            self.add(rows, block)
+        return rows

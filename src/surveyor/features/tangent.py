@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from ase import Atoms
 
-from surveyor.errors import FeatureError
-from surveyor.features.sketch import CountSketch
-from surveyor.types import Features
+from surveyor.features.batches import in_batches
+from surveyor.features.scaling import Normalise, check_normalise, normalised
+from surveyor.features.sketch import CountSketch, GradientBlock, GradientRows, Identity
+from surveyor.types import Features, Float64Array
 
-Normalise = Literal["none", "atoms"]
+
+class GradientPlan(Protocol):
+    """Parameter gradients of all structures of a batch, in blocks."""
+
+    def energy_blocks(self, data: dict[str, torch.Tensor]) -> Iterator[GradientBlock]: ...
+    def force_blocks(
+        self, data: dict[str, torch.Tensor], probes: torch.Tensor
+    ) -> Iterator[tuple[int, GradientBlock]]: ...
 
 
 class HasTangent(Protocol):
     """What a potential offers to this feature map."""
 
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def device(self) -> torch.device: ...
     def parameter_names(self, pattern: str = "all") -> list[str]: ...
     def parameter_sizes(self, names: Sequence[str]) -> list[int]: ...
-    def energy_gradients(
-        self, structures: Sequence[Atoms], names: Sequence[str]
-    ) -> Iterator[torch.Tensor]: ...
+    def batches(self, structures: Sequence[Atoms]) -> Iterator[list[Atoms]]: ...
+    def graph(self, structures: Sequence[Atoms]) -> dict[str, torch.Tensor]: ...
+    def gradient_plan(self, names: Sequence[str]) -> GradientPlan: ...
 
 
 class Tangent:
@@ -36,12 +48,16 @@ class Tangent:
     | S        | (dim, P) | seeded random sketch; the identity where dim is None             |
     | φ        | (dim,)   | one row a structure                                              |
 
+    One forward and one backward pass a batch; the gradients are sketched a parameter at a time, so that the
+    matrix of structures by parameters never exists (unless dim is None).
+
     Args:
         potential: the pretrained potential.
         parameters: `all`, `readout`, `interactions`, or a regular expression on parameter names.
         dim: sketch size; None keeps the gradient itself.
         seed: of the sketch.
-        normalise: `none` (gradient of the total energy, extensive) or `atoms` (of the energy per atom).
+        normalise: `none` (gradient of the total energy, extensive), `atoms` (of the energy per atom) or
+            `cosine` (unit length).
 
     Raises:
         FeatureError: dim < 1 or an unknown normalisation.
@@ -59,26 +75,40 @@ class Tangent:
         *,
         normalise: Normalise = "none",
     ) -> None:
-        if normalise not in get_args(Normalise):
-            raise FeatureError(f"normalise={normalise!r}", expected=" or ".join(get_args(Normalise)))
+        check_normalise(normalise)
         self.potential = potential
+        self.parameters = parameters
         self.names = potential.parameter_names(parameters)
-        self.size = sum(potential.parameter_sizes(self.names))
-        self.sketch = None if dim is None else CountSketch(self.size, dim, seed)
+        sizes = potential.parameter_sizes(self.names)
+        self.size = sum(sizes)
+        self.sketch = Identity(self.size) if dim is None else CountSketch(self.size, dim, seed)
+        self.seed = seed
         self.normalise: Normalise = normalise
+        self.gradient_rows = GradientRows(self.names, sizes, self.sketch)
+        self.plan = potential.gradient_plan(self.names)
 
     @property
     def dim(self) -> int:
-        return self.size if self.sketch is None else self.sketch.dim
+        return self.sketch.dim
+
+    @property
+    def settings(self) -> Mapping[str, object]:
+        """What the rows depend on, besides the structures."""
+        return {
+            "features": "tangent",
+            "potential": self.potential.fingerprint,
+            "parameters": self.parameters,
+            "dim": None if isinstance(self.sketch, Identity) else self.dim,
+            "seed": self.seed,
+            "normalise": self.normalise,
+        }
 
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        rows = []
-        for gradient in self.potential.energy_gradients(structures, self.names):
-            row = gradient if self.sketch is None else self.sketch(gradient[None])[0]
-            rows.append(row.cpu().numpy().astype(np.float64))
+        rows = in_batches(structures, self.potential.batches, self._energy_rows)
         if not rows:
             return Features.empty(self.dim)
-        values = np.stack(rows)
-        if self.normalise == "atoms":
-            values /= np.array([len(atoms) for atoms in structures])[:, None]
-        return Features.one_row_each(values)
+        return Features.one_row_each(normalised(np.stack(rows), structures, self.normalise))
+
+    def _energy_rows(self, batch: list[Atoms]) -> list[Float64Array]:
+        blocks = self.plan.energy_blocks(self.potential.graph(batch))
+        return list(self.gradient_rows.total(blocks, len(batch), self.potential.device).cpu().numpy())

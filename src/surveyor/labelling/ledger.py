@@ -101,10 +101,12 @@ class Ledger:
 
     def _append(self, path: Path, content: bytes, end: int) -> None:
         try:
-            with path.open("ab") as file:
+            # Unbuffered: what a failed write leaves in a buffer would be written after the cut.
+            with path.open("ab", buffering=0) as file:
                 try:
-                    file.write(content)
-                    file.flush()
+                    rest = memoryview(content)
+                    while rest:
+                        rest = rest[file.write(rest) :]
                     os.fsync(file.fileno())
                 except OSError:
                     _cut(file, end)
@@ -187,7 +189,7 @@ def _unseal(frame: bytes) -> Atoms | None:
 
 
 def _next_frame(file: IO[bytes]) -> bytes:
-    """The bytes of the next frame as far as they are there; empty at the end or at a line that starts none."""
+    """The bytes of the next frame as far as they are there; empty where no frame starts."""
     first = file.readline()
     try:
         n_atoms = int(first)

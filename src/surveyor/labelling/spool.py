@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,7 +78,6 @@ def forget(folder: Path, name: str) -> None:
     """Remove a collected result; its lock file goes too unless a worker holds it."""
     (folder / f"{name}.json").unlink(missing_ok=True)
     lock = folder / f"{name}.lock"
-    with contextlib.suppress(OSError):
-        with lock.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(lock)
+    with contextlib.suppress(OSError), lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.unlink()

@@ -14,6 +14,9 @@ from surveyor.potentials.taps import Block, Tap
 NEGLIGIBLE = 1e-12
 """Relative size below which a coupling coefficient is a rounding error."""
 
+CPU_CHUNK, GPU_CHUNK = 2**17, 2**25
+"""Numbers worked on at once: what fits into a cache, or into a small share of a GPU's memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class Couplings:
@@ -89,19 +92,36 @@ class ContractionRule:
         groups = rows.by_element
         if elements.shape[1] == 1:  # the elements share their weights
             groups = ElementGroups(rows.nodes.owner, torch.zeros_like(rows.elements))
-        nodes, channels, _ = x.shape
-        features = x.permute(2, 0, 1).contiguous()
-        upstream = gradient.reshape(nodes, channels, -1).permute(2, 0, 1).contiguous()
+        features = x.transpose(1, 2).contiguous()
+        upstream = gradient.reshape(*x.shape[:2], -1).transpose(1, 2).contiguous()
         for name, couplings in self.couplings.items():
-            products = upstream[couplings.components]
-            for factor in couplings.factors.unbind(1):
-                products = products * features[factor]
-            sums = products.new_zeros(len(products), groups.count, channels).index_add(
-                1, groups.owner, products
-            )
-            values = torch.einsum("pk,pgc->gkc", couplings.weights.to(sums.dtype), sums).flatten(1)
+            sums = _sums_of_products(upstream, features, couplings, groups)
+            values = torch.einsum("pk,gpc->gkc", couplings.weights.to(sums.dtype), sums).flatten(1)
             size = values.shape[1]
             for element in groups.present:
                 members = groups.members(element)
                 entries = slice(element * size, (element + 1) * size)
                 yield Block(name, entries, groups.structure[members], values[members])
+
+
+def _sums_of_products(
+    upstream: torch.Tensor, features: torch.Tensor, couplings: Couplings, groups: ElementGroups
+) -> torch.Tensor:
+    """Σ_{r in group} g_rmc x_ric x_rjc … for each coupling, (groups, couplings, C).
+
+    | variable | shape               |
+    |----------|---------------------|
+    | upstream | (nodes, 2L + 1, C)  |
+    | features | (nodes, d, C)       |
+    """
+    nodes, _, channels = features.shape
+    at_once = max(1, (CPU_CHUNK if features.device.type == "cpu" else GPU_CHUNK) // max(1, nodes * channels))
+    sums = []
+    for components, factors in zip(
+        couplings.components.split(at_once), couplings.factors.split(at_once), strict=True
+    ):
+        products = upstream.index_select(1, components)
+        for factor in factors.unbind(1):
+            products = products * features.index_select(1, factor)
+        sums.append(groups.total(products.flatten(1)).unflatten(1, (-1, channels)))
+    return torch.cat(sums, dim=1) if sums else features.new_zeros(groups.count, 0, channels)

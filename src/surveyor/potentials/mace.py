@@ -26,7 +26,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from e3nn import o3
 from mace.calculators import MACECalculator, foundations_models
 from mace.modules.blocks import RealAgnosticResidualNonLinearInteractionBlock
-from mace.modules.symmetric_contraction import Contraction
+from mace.modules.symmetric_contraction import Contraction, EmptyParam
 
 from surveyor.errors import PotentialError
 from surveyor.potentials.contraction import ContractionRule
@@ -188,7 +188,7 @@ class MacePotential:
     def reference_energies(self) -> dict[int, float]:
         """Atomic number → energy of the isolated atom in the model's head, eV."""
         energies = cast(torch.Tensor, cast(torch.nn.Module, self.model.atomic_energies_fn).atomic_energies)
-        row = torch.atleast_2d(energies)[self.heads.index(self.head) if energies.ndim > 1 else 0]
+        row = energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
         return dict(zip(self.elements, row.double().cpu().tolist(), strict=True))
 
     def with_reference_shifts(self, shifts: Mapping[int, float]) -> MacePotential:
@@ -332,6 +332,26 @@ class MacePotential:
             nodes = out["node_feats"][:, wanted.to(self.device)].cpu().numpy()
             yield from np.split(nodes, np.cumsum([len(atoms) for atoms in batch])[:-1])
 
+    def activation_slopes(
+        self, batch: Sequence[Atoms], layers: Sequence[int], probes: torch.Tensor
+    ) -> Iterator[FloatArray]:
+        """d/dε of the activations h of one batch at x + εv, for each probe v (n_atoms, 3): (n_atoms, Σ widths).
+
+        With u of the shape of h, dh/dε is the gradient with respect to u of v·∂(u·h)/∂x.
+        """
+        columns = self._scalar_columns()
+        wanted = torch.cat([columns[layer] for layer in layers]).to(self.device)
+        data = self.graph(batch)
+        positions = data["positions"].requires_grad_(True)
+        nodes = self.model(data, compute_force=False)["node_feats"][:, wanted]
+        weights = torch.zeros_like(nodes).requires_grad_(True)
+        slope = gradients_of((weights * nodes).sum(), [positions], create_graph=True)[0]
+        for probe in probes.to(positions):
+            found = None
+            if slope is not None:
+                found = gradients_of((slope * probe).sum(), [weights], retain_graph=True)[0]
+            yield (torch.zeros_like(nodes) if found is None else found).detach().cpu().numpy()
+
     def parameter_names(self, pattern: str = "all") -> list[str]:
         """Names of a subset of the parameters, in the model's own order.
 
@@ -412,6 +432,43 @@ class MacePotential:
             cast(torch.nn.Module, getattr(self.model, name)) for name in ("spherical_harmonics", "radial_embedding")
         )
         return GradientPlan(self.model, self.energies, rules, spread, wanted, rest, geometry)
+
+
+def randomly_initialised(potential: MacePotential, seed: int) -> MacePotential:
+    """The same architecture with fresh weights: what a representation is worth without pretraining.
+
+    Weights are drawn as mace and e3nn draw them before training: standard normal ones in equivariant layers and
+    radial networks (the layers bring their own scales), U(−1/√fan, 1/√fan) in torch's layers, normal ones over
+    the number of paths in symmetric contractions; biases are zero, norms one. Buffers (atomic energies, scale,
+    shift, couplings) stay, and so do scalar parameters.
+
+    Args:
+        potential: left as it is.
+        seed: of numpy's generator; the same weights on every device.
+    """
+    model = copy.deepcopy(potential.model)
+    rng = np.random.default_rng(seed)
+    for module in model.modules():
+        own = dict(module.named_parameters(recurse=isinstance(module, Contraction)))
+        for name, parameter in own.items():
+            if isinstance(parameter, EmptyParam) or isinstance(module, torch.nn.ParameterList):
+                continue  # a contraction draws those of its lists itself
+            shape = tuple(parameter.shape)
+            if isinstance(module, Contraction):
+                fresh = rng.standard_normal(shape) / shape[1]
+            elif isinstance(module, torch.nn.LayerNorm):
+                fresh = np.full(shape, 1.0 if name == "weight" else 0.0)
+            elif name == "bias":
+                fresh = np.zeros(shape)
+            elif isinstance(module, torch.nn.Linear):
+                fresh = rng.uniform(-1.0, 1.0, shape) / np.sqrt(shape[1])
+            elif parameter.ndim == 0:
+                continue
+            else:
+                fresh = rng.standard_normal(shape)
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(np.asarray(fresh)))
+    return MacePotential(model, source=f"{potential.source} with random weights", head=potential.head)
 
 
 def _contraction_tensors(module: torch.nn.Module) -> dict[int, tuple[str, torch.Tensor]]:

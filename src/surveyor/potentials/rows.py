@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch.nn.functional import pad
+
+
+MANY = 32
+"""Rows a group from which a matrix product for each group is faster on a CPU."""
 
 
 class Segments:
@@ -34,6 +39,18 @@ class Segments:
         slots[group, torch.arange(rows, device=order.device) - (sizes.cumsum(0) - sizes)[group]] = order
         return slots
 
+    @cached_property
+    def slices(self) -> list[slice]:
+        """The rows of each group where they are many, side by side and on a CPU; else nothing.
+
+        There a product a group is faster than a padded one of all groups, which would copy all rows first.
+        """
+        many = len(self.owner) >= MANY * self.count
+        if self.owner.device.type != "cpu" or not many or bool((self.owner.diff() < 0).any()):
+            return []
+        ends = torch.bincount(self.owner, minlength=self.count).cumsum(0).tolist()
+        return [slice(start, end) for start, end in pairwise([0, *ends])]
+
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """(rows, …) → (count, longest, …), zero where a group has fewer rows."""
         below = (0, 0) * (values.ndim - 1) + (0, 1)
@@ -52,6 +69,9 @@ class Segments:
         | right    | (rows, m, w)     |
         | result   | (count, u, w)    |
         """
+        if self.slices:
+            pairs = ((left[own].flatten(0, 1), right[own].flatten(0, 1)) for own in self.slices)
+            return torch.stack([own_left.T @ own_right for own_left, own_right in pairs])
         return self.spread(left).flatten(1, 2).transpose(1, 2) @ self.spread(right).flatten(1, 2)
 
 

@@ -19,7 +19,8 @@ LIMITS = (
     "Trained on single molecules and pairs near equilibrium and up to about 1200 K; bonds were stretched to "
     "1.35 and squeezed to 0.45 of their length in small molecules only. Reactions are not covered.",
     "Energies carry the level of theory of the labels, a semi-empirical method.",
-    "No charge or spin goes in: an ion is known by its hydrogen count and surroundings only; closed shells.",
+    "No charge or spin goes in: an ion is known by its hydrogen count and surroundings only; closed shells. "
+    "Energies of ions are relative to data.charge_references (eV), which were taken off before training.",
     "Nothing beyond the cutoff times the number of interactions is seen: no long-range electrostatics.",
     "No periodic systems, no other elements.",
 )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_masses, chemical_symbols, covalent_radii
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 
 from surveyor.pretraining.evaluate import predict
+from surveyor.pretraining.geometry import thermal_velocities
 from surveyor.types import Float64Array
 
 
@@ -38,9 +38,7 @@ def run_dynamics(
     sizes = np.array([len(a) for a in starts])
     masses = np.concatenate([atomic_masses[a.numbers] for a in starts])[:, None]
     moving = [a.copy() for a in starts]
-    for atoms in moving:
-        MaxwellBoltzmannDistribution(atoms, temperature_K=600, rng=rng)
-    velocities = np.concatenate([_resting(a) for a in moving])
+    velocities = np.concatenate([_resting(a, thermal_velocities(a, 600.0, rng)) for a in moving])
     bonds = [_bonds(a) for a in starts]
     dt = step_fs * units.fs
 
@@ -83,9 +81,8 @@ def run_dynamics(
     }
 
 
-def _resting(atoms: Atoms) -> Float64Array:
+def _resting(atoms: Atoms, velocities: Float64Array) -> Float64Array:
     """Velocities without the motion of the centre of mass."""
-    velocities = atoms.get_velocities()
     masses = atomic_masses[atoms.numbers][:, None]
     return np.asarray(velocities - (masses * velocities).sum(axis=0) / masses.sum())
 

@@ -9,12 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms, units
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 from surveyor.errors import LabellingError
-from surveyor.pretraining.geometry import bond_scans, displace, embed, place
+from surveyor.pretraining.geometry import bond_scans, displace, embed, place, thermal_velocities
 from surveyor.pretraining.recipe import FramesSpec
 from surveyor.types import Labels
 
@@ -172,7 +171,7 @@ def _md(
     """Snapshots of constant-energy dynamics that starts with twice the kinetic energy of `temperature`."""
     atoms = start.copy()
     atoms.calc = labelling.calculator(charge, 1)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=2 * temperature, rng=rng)
+    atoms.set_velocities(thermal_velocities(atoms, 2 * temperature, rng))
     dynamics = VelocityVerlet(atoms, timestep=1.0 * units.fs)
     for _ in range(spec.md_steps // spec.md_every):
         try:

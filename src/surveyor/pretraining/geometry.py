@@ -82,6 +82,12 @@ def displace(atoms: Atoms, temperature: float, rng: np.random.Generator, *, soft
     return Atoms(atoms.numbers, positions=atoms.positions + step.reshape(-1, 3))
 
 
+def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> Float64Array:
+    """Maxwell–Boltzmann velocities: √(k_B T / m) ξ, ξ ~ N(0, 1), of shape (n, 3) in ASE's units."""
+    masses = atoms.get_masses()[:, None]
+    return np.asarray(rng.standard_normal((len(atoms), 3)) * np.sqrt(units.kB * temperature / masses))
+
+
 def random_rotation(rng: np.random.Generator) -> Float64Array:
     """A rotation matrix, uniform over all orientations (from a random unit quaternion)."""
     w, x, y, z = (q := rng.normal(size=4)) / np.linalg.norm(q)

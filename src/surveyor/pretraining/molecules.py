@@ -70,7 +70,7 @@ def make_molecules(spec: MoleculesSpec, seed: int) -> list[Molecule]:
         molecule = _molecule(mol, spec.max_heavy_atoms) if fits else None
         if molecule is None or molecule.smiles in found:
             idle += 1
-            if idle > 20000:
+            if idle > 2000:
                 raise ConfigError(
                     f"only {len(found)} different molecules found",
                     expected=f"molecules.count = {spec.count}",

@@ -30,6 +30,7 @@ from surveyor.pretraining.frames import Labelling
 from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.overlap import overlap
 from surveyor.pretraining.recipe import Recipe
+from surveyor.pretraining.references import charge_references, subtract_references
 from surveyor.training.mace_run import LOG_NAME
 
 Progress = Callable[[str, int, int, str], None]
@@ -117,11 +118,14 @@ def _label_and_split(recipe: Recipe, folder: Path, report: Progress) -> dict[str
         "valid": thin(splits["valid"], recipe.training.max_valid_frames, recipe.seed),
         "held_out": splits["held_out"],
     }
+    atoms = {int(a.numbers[0]): float(a.info["REF_energy"]) for a in splits["atoms"]}
+    references = charge_references(kept["train"], atoms)
     for name, frames in kept.items():
+        subtract_references(frames, references)
         write_frames(training / f"{name}.extxyz", frames)
     counts: dict[str, Any] = {name: _counts(frames) for name, frames in kept.items()}
-    atoms = {str(a.numbers[0]): a.info["REF_energy"] for a in splits["atoms"]}
-    write_json(done, {"counts": counts, "atom_energies": atoms})
+    counts["charge_references"] = {str(q): c for q, c in references.items()}
+    write_json(done, {"counts": counts, "atom_energies": {str(z): e for z, e in atoms.items()}})
     return read_json(done)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from surveyor.campaign import RoundRecord
 
 BLUE, ORANGE = "#1f5fa8", "#c8622b"
-_STYLE = {
+_STYLE: Any = {  # matplotlib types the keys one by one
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -80,7 +80,7 @@ class Bounds(ABC):
         stage = FIRST_STAGE
         left = np.ones(len(rows), dtype=bool)
         while left.any():
-            if left.mean() < 0.75:  # below that, copying the rows that are left pays
+            if np.count_nonzero(left) < 0.75 * len(left):  # below that, copying the rows that are left pays
                 rows, member, values = rows[left], member[left], values[left]
             start = int(self.absorbed[rows].min())
             stop = min(start + stage, self.n_vectors)

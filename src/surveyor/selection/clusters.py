@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from surveyor.linalg import block_norms, row_blocks, squared_norms
 from surveyor.selection.border import check_request, check_threshold, one_row_each, rank_of
-from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.projection import Projection
 from surveyor.selection.rounding import relative_error
@@ -32,14 +31,13 @@ class LCMD:
 
     Scores are squared distances (unit of |φ|²). A structure of several rows is picked when one of them
     wins, and all its rows become centres. Without any labelled row the first pick is the row of largest
-    norm. Zero rows and copies of labelled structures wait until nothing novel is left, and count in no
-    cluster from when they would have won.
+    norm. Zero rows add to no cluster and copies of labelled rows have distance 0, so that both come last.
 
     | variable  | shape          | meaning                                 |
     |-----------|----------------|-----------------------------------------|
     | threshold | scalar or None | stop when the best score falls below it |
 
-    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410, section 5.2.8 and algorithm 8.
+    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410, (LCMD).
     """
 
     threshold: float | None = None
@@ -62,36 +60,18 @@ class LCMD:
         check_request(pool, train, k)
         check_threshold(self.threshold)
         clusters = _Clusters(Pool(pool), train, np.arange(len(pool)) if rank is None else rank)
-        novelty = Novelty(train.values)
         picks: list[int] = []
         scores: list[float] = []
-        waiting: list[int] = []
         stopped = Stopped.FILLED
-        gated = True
-        while len(picks) < k:
-            best = clusters.farthest()
-            if best is None:
-                if not waiting:
-                    stopped = Stopped.EXHAUSTED
-                    break
-                clusters.restore(waiting)
-                waiting, gated = [], False
-                continue
-            winner, value = best
-            rows = clusters.pool.structure(winner)
-            if gated and rows not in novelty:
-                waiting.append(winner)
-                clusters.close(winner)
-                continue
+        while len(picks) < min(k, len(pool)):
+            winner, value = clusters.farthest()
             if self.threshold is not None and value < self.threshold:
                 stopped = Stopped.BELOW_THRESHOLD
                 break
             picks.append(winner)
             scores.append(value)
-            novelty.add(rows)
-            clusters.close(winner)
-            if len(picks) < k:
-                clusters.add(rows)
+            if len(picks) < min(k, len(pool)):
+                clusters.take(winner)
         if len(picks) == len(pool):
             stopped = Stopped.EXHAUSTED
         return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64), stopped)
@@ -104,7 +84,7 @@ class _Clusters:
     |----------|---------|----------------------------------------------------------------------|
     | nearest  | (rows,) | number of the nearest centre                                         |
     | distance | (rows,) | squared distance to it                                               |
-    | mass     | (rows,) | the same, 0 once the row's structure is picked or set aside          |
+    | mass     | (rows,) | the same; 0 for zero rows, and once the row's structure is picked    |
     """
 
     def __init__(self, pool: Pool, train: Features, rank: IndexArray) -> None:
@@ -113,21 +93,21 @@ class _Clusters:
         self._owner = pool.features.owner
         self._norms = finite_norms(pool, squared_norms(pool.values))
         self._projection = Projection(pool, self._norms)
+        self._unit = relative_error(pool.dim, pool.dtype)
         self._open = np.ones(pool.n_rows, dtype=bool)
+        self._heavy = self._norms > 0
         self._centres = 0
         self.nearest = np.zeros(pool.n_rows, dtype=np.int32)
         self.distance = self._norms.copy()  # from the origin, until there is a centre
         self.mass = self.distance.copy()
         for _, centres in row_blocks(train.values, size=CENTRES):
-            self._assign(centres)
+            self._assign(np.asarray(centres, dtype=np.float64))
 
-    def farthest(self) -> tuple[int, float] | None:
-        """The structure to pick next with its squared distance, or None if none is left."""
-        if not self._open.any():
-            return None
+    def farthest(self) -> tuple[int, float]:
+        """The structure to pick next with its squared distance; at least one must be left."""
         sizes = np.bincount(self.nearest, weights=self.mass)
         largest = sizes.max()
-        if largest == 0.0:  # copies of centres only
+        if largest == 0.0:  # copies of centres and zero rows only
             rows = np.flatnonzero(self._open)
         else:
             rows = np.concatenate([self._tops(int(c)) for c in np.flatnonzero(sizes >= (1 - TIE) * largest)])
@@ -138,37 +118,35 @@ class _Clusters:
     def _tops(self, centre: int) -> IndexArray:
         rows = np.flatnonzero(self.nearest == centre)
         mass = self.mass[rows]
-        return rows[mass >= (1 - TIE) * mass.max()]
+        return np.asarray(rows[mass >= (1 - TIE) * mass.max()], dtype=np.intp)
 
-    def close(self, structure: int) -> None:
-        """The structure is picked or set aside: it can no longer win, and adds to no cluster."""
-        rows = slice(self.pool.starts[structure], self.pool.starts[structure + 1])
-        self._open[rows] = False
-        self.mass[rows] = 0.0
-
-    def restore(self, structures: list[int]) -> None:
-        """Take structures in again that were set aside."""
-        rows = self.pool.rows_of(np.sort(np.array(structures, dtype=np.intp)))
-        self._open[rows] = True
-        self.mass[rows] = self.distance[rows]
-
-    def add(self, rows: Float64Array) -> None:
-        """Take the rows of a pick as centres."""
+    def take(self, structure: int) -> None:
+        """Close a picked structure, and make its rows centres."""
+        own = slice(self.pool.starts[structure], self.pool.starts[structure + 1])
+        self._open[own] = self._heavy[own] = False
+        self.mass[own] = 0.0
+        rows = self.pool.structure(structure)
         if self._centres == 0:
             self._assign(rows)
             return
         for centre in rows:
+            working, norm = centre.astype(self.pool.dtype), float(centre @ centre)
             near = self._projection.closer(centre, self.distance)
             for start in range(0, len(near), BLOCK_ROWS):
                 part = near[start : start + BLOCK_ROWS]
-                self._move(part, _squared_distances(self.pool.take(part), centre), self._centres)
+                values = self.pool.take(part)
+                size = self._norms[part] + norm
+                least = size - 2.0 * (values @ working) - 0.5 * self._unit * size
+                closer = least < self.distance[part]
+                part, values = part[closer], values[closer]
+                self._move(part, _squared_distances(values, centre), self._centres)
             self._centres += 1
 
     def _move(self, rows: IndexArray, distance: Float64Array, centre: IndexArray | int) -> None:
         closer = distance < self.distance[rows]
         moved = rows[closer]
         self.distance[moved] = distance[closer]
-        self.mass[moved] = np.where(self._open[moved], distance[closer], 0.0)
+        self.mass[moved] = np.where(self._heavy[moved], distance[closer], 0.0)
         self.nearest[moved] = centre if isinstance(centre, int) else centre[closer]
 
     def _assign(self, centres: Float64Array) -> None:
@@ -177,7 +155,6 @@ class _Clusters:
             self.distance[:] = np.inf
         working = centres.astype(self.pool.dtype)
         half = block_norms(centres) / 2
-        unit = relative_error(self.pool.dim, self.pool.dtype)
         for start in range(0, self.pool.n_rows, BLOCK_ROWS):
             rows = np.arange(start, min(start + BLOCK_ROWS, self.pool.n_rows), dtype=np.intp)
             values = self.pool.take(rows, keep=False)
@@ -185,15 +162,30 @@ class _Clusters:
             nearness -= half.astype(self.pool.dtype)
             first = nearness.argmax(axis=1)
             top = nearness[np.arange(len(rows)), first]
-            slack = (unit * (self._norms[rows] + 2 * half.max())).astype(self.pool.dtype)
+            slack = (self._unit * (self._norms[rows] + 2 * half.max())).astype(self.pool.dtype)
             rivals = nearness >= (top - slack)[:, None]
             distance = _squared_distances(values, centres[first])
-            for row in np.flatnonzero(np.count_nonzero(rivals, axis=1) > 1):
-                among = np.flatnonzero(rivals[row])
-                exact = _squared_distances(centres[among], values[row].astype(np.float64))
-                first[row], distance[row] = among[exact.argmin()], exact.min()
+            several = np.flatnonzero(np.count_nonzero(rivals, axis=1) > 1)
+            if len(several):
+                first[several], distance[several] = _settle(values, centres, several, rivals[several])
             self._move(rows, distance, self._centres + first)
         self._centres += len(centres)
+
+
+def _settle(
+    values: NDArray[np.floating], centres: Float64Array, rows: IndexArray, rivals: NDArray[np.bool_]
+) -> tuple[IndexArray, Float64Array]:
+    """The nearest of each row's rival centres in float64, the earliest if several are, and its distance."""
+    pair_row, pair_centre = np.nonzero(rivals)
+    distance = np.empty(len(pair_row))
+    for start in range(0, len(pair_row), BLOCK_ROWS):
+        part = slice(start, start + BLOCK_ROWS)
+        distance[part] = _squared_distances(values[rows[pair_row[part]]], centres[pair_centre[part]])
+    begin = np.searchsorted(pair_row, np.arange(len(rows)))
+    least = np.minimum.reduceat(distance, begin)
+    hits = np.flatnonzero(distance == least[pair_row])
+    chosen = hits[np.searchsorted(pair_row[hits], np.arange(len(rows)))]
+    return pair_centre[chosen], least
 
 
 def _squared_distances(values: NDArray[np.floating], centres: Float64Array) -> Float64Array:

@@ -1,4 +1,4 @@
-"""Farthest-point selection: every pick is as far as possible from all labelled structures and earlier picks."""
+"""Farthest-point selection: every pick is as far as can be from labelled structures and earlier picks."""
 
 from __future__ import annotations
 

@@ -69,10 +69,9 @@ def lazy_greedy(score: Bounds, novelty: Novelty, limits: Limits, rank: IndexArra
         winner, value = best
         rows = score.pool.structure(winner)
         if gated and rows not in novelty:
-            waiting[winner] = float(score.bounds[winner])
-            score.bounds[winner] = -np.inf
-            if len(waiting) in (1, 32, 1024, 32768):  # many copies: look for them all at once
-                _set_aside(score, novelty, waiting)
+            copies = novelty.copies(score.pool, np.flatnonzero(score.bounds > -np.inf), winner)
+            waiting.update(zip(copies.tolist(), score.bounds[copies].tolist(), strict=True))
+            score.bounds[copies] = -np.inf
             continue
         if limits.threshold is not None and value < limits.threshold:
             stopped = Stopped.BELOW_THRESHOLD
@@ -128,18 +127,19 @@ class _Search:
         return winner, float(values[structures == winner][0])
 
     def _near(self, open_: IndexArray) -> None:
+        """Best bound first, in chunks that grow as a rise of the level gets less likely."""
         score = self._score
-        keen = not score.pool.missing(score.pool.rows_of(open_))
-        aim = self._level
-        if not keen:  # reading is slow: fetch what the next rounds will ask for, too
-            aim = min(READ_AHEAD * self._level, self._level)
+        slow = score.pool.missing(score.pool.rows_of(open_))
+        aim = min(READ_AHEAD * self._level, self._level) if slow else self._level
+        if slow:  # fetch what the next rounds will ask for, too
             open_ = np.flatnonzero(score.bounds >= aim)
             open_ = open_[self._checked[open_] != self._round]
         open_ = open_[np.argsort(-score.bounds[open_], kind="stable")]
-        for start in range(0, len(open_), CHUNK):
-            self._try(
-                open_[start : start + CHUNK], min(aim, self._level) if aim < self._level else self._level
-            )
+        size = CHUNK
+        while len(open_):
+            self._try(open_[:size], aim if slow else self._level)
+            open_ = open_[size:]
+            size = min(2 * size, self._bulk)
 
     def _try(self, chunk: IndexArray, level: float, *, keep: bool = True) -> None:
         chunk = chunk[self._score.bounds[chunk] >= level]
@@ -160,10 +160,3 @@ class _Search:
             self._level = max(self._level, float((values - errors).max()))
             structures = structures[score.bounds[structures] >= self._level]
             step *= 2
-
-
-def _set_aside(score: Bounds, novelty: Novelty, waiting: dict[int, float]) -> None:
-    for structure in np.flatnonzero(score.bounds > -np.inf).tolist():
-        if score.pool.structure(structure) not in novelty:
-            waiting[structure] = float(score.bounds[structure])
-            score.bounds[structure] = -np.inf

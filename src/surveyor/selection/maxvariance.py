@@ -59,7 +59,7 @@ class MaxVariance:
     |        | cost      | (structures,) or None | price of each label                             |
     |        | budget    | scalar or None        | total cost allowed; what no longer fits is skipped |
 
-    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410, section 5.2.3 (MaxDet); Leskovec et
+    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410 (MaxDet); Leskovec et
     al., KDD 2007, doi:10.1145/1281192.1281239 (gain per cost).
     """
 

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import Rows, row_blocks
+from surveyor.selection.pool import Pool
+from surveyor.types import IndexArray
+
+STRUCTURES = 1024
 
 
 class Novelty:
@@ -20,6 +24,7 @@ class Novelty:
 
     def __init__(self, train: Rows) -> None:
         self._known: set[bytes] = set()
+        self._finds = 0
         for _, block in row_blocks(train):
             self.add(block)
 
@@ -29,8 +34,28 @@ class Novelty:
 
     def __contains__(self, rows: NDArray[np.floating]) -> bool:
         """Whether a structure with these rows is novel."""
-        keys = _keys(rows)
-        return any(np.any(row) and key not in self._known for row, key in zip(rows, keys, strict=True))
+        return bool(self.rows(rows).any())
+
+    def rows(self, rows: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which rows are novel (rows,)."""
+        known = np.array([key in self._known for key in _keys(rows)], dtype=bool)
+        return ~known & rows.any(axis=1)
+
+    def copies(self, pool: Pool, among: IndexArray, found: int) -> IndexArray:
+        """Structures of `among` that are not novel; a sweep over all of them, or just the one found.
+
+        Where there is one copy there may be many, so that the first find sweeps the pool, and later ones
+        when their number has doubled.
+        """
+        self._finds += 1
+        if self._finds & (self._finds - 1):  # not a power of two
+            return np.array([found], dtype=np.intp)
+        parts = [np.zeros(0, dtype=np.intp)]
+        for start in range(0, len(among), STRUCTURES):
+            part = among[start : start + STRUCTURES]
+            novel = self.rows(pool.take(pool.rows_of(part), keep=False))
+            parts.append(part[~np.logical_or.reduceat(novel, pool.segments(part))])
+        return np.concatenate(parts)
 
 
 def _keys(rows: NDArray[np.floating]) -> list[bytes]:

@@ -28,9 +28,9 @@ class Pool:
         self.n_rows, self.dim = (int(size) for size in features.values.shape)
         self.single = self.n_rows == self.n_structures
         self.starts = np.searchsorted(features.owner, np.arange(self.n_structures + 1))
-        stored = features.values.dtype
-        # float64 rows are worked on as they are; every other type is read as float32
-        self.dtype: type[np.floating] = np.float64 if stored == np.float64 else np.float32
+        # double precision is worked on as it is; single and half precision are read as float32
+        wide = features.values.dtype.itemsize >= 8
+        self.dtype: type[np.floating] = np.float64 if wide else np.float32
         in_memory = isinstance(features.values, np.ndarray)
         self._array = np.asarray(features.values) if in_memory else None
         self._cache = None if in_memory else _RowCache(features.values, self.dtype)

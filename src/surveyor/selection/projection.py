@@ -21,7 +21,7 @@ class Projection:
         x·c ≤ Px·Pc + |x⊥| |c⊥|,   hence   |x − c|² ≥ |x|² + |c|² − 2 (Px, |x⊥|)·(Pc, |c⊥|)
 
     P are leading principal directions of a sample, by subspace iteration; any P gives a valid bound.
-    Float32 coordinates err by at most η√(q+1) (|x|² + |c|²), see `rounding`; the bound is lowered by that.
+    Computed coordinates err by at most η√(q+1) (|x|² + |c|²), see `rounding`; the bound is lowered by that.
 
     | symbol  | variable     | shape         |
     |---------|--------------|---------------|
@@ -33,8 +33,8 @@ class Projection:
         self._norms = norms
         self._directions = _principal(pool)
         q = len(self._directions)
-        self._error = relative_error(pool.dim, np.float32) * np.sqrt(q + 1)
-        self._coordinates = np.empty((pool.n_rows, q + 1), dtype=np.float32)
+        self._error = relative_error(pool.dim, pool.dtype) * np.sqrt(q + 1)
+        self._coordinates = np.empty((pool.n_rows, q + 1), dtype=pool.dtype)
         directions = self._directions.astype(pool.dtype)
         for start in range(0, pool.n_rows, BLOCK_ROWS):
             rows = np.arange(start, min(start + BLOCK_ROWS, pool.n_rows))
@@ -46,7 +46,7 @@ class Projection:
         """Rows that may lie closer to `centre` (dim,) than their `distance` (rows,), a squared distance."""
         norm = float(centre @ centre)
         along = self._directions @ centre
-        point = np.append(along, self._rest(along[None], np.array([norm]))[0]).astype(np.float32)
+        point = np.append(along, self._rest(along[None], np.array([norm]))[0]).astype(self._coordinates.dtype)
         product = self._coordinates @ point
         # |x|² + |c|² − 2 product − error < distance
         slack = (1.0 - self._error) * self._norms - distance
@@ -64,8 +64,7 @@ def _principal(pool: Pool) -> Float64Array:
     sample = pool.take(rows, keep=False).astype(np.float64)
     count = min(COORDINATES, pool.dim)
     basis = np.random.default_rng(0).standard_normal((pool.dim, count))
-    scale = float(np.sqrt(np.mean(sample * sample))) or 1.0
-    sample /= scale  # powers of badly scaled rows would overflow
+    sample /= float(np.abs(sample).max()) or 1.0  # powers of badly scaled rows would overflow
     for _ in range(3):
         basis, _ = np.linalg.qr(sample.T @ (sample @ basis))
     return np.ascontiguousarray(basis.T)

@@ -24,7 +24,7 @@ def relative_error(dim: int, dtype: DTypeLike) -> float:
     | ω      | CONFIDENCE | 8                                    |
     | η      | returned   | 2 (ω√D + 2) u                        |
 
-    Source: Higham & Mary, SIAM J. Sci. Comput. 41, A2815 (2019), doi:10.1137/18M1226312, theorem 3.1.
+    Source: Higham & Mary, SIAM J. Sci. Comput. 41, A2815 (2019), doi:10.1137/18M1226312.
     """
     unit = float(np.finfo(dtype).eps) / 2
     return 2.0 * (CONFIDENCE * float(np.sqrt(dim)) + 2.0) * unit

@@ -88,7 +88,7 @@ class TargetVariance:
             winner = int(ties[np.argmin(rank[ties])])
             rows = gains.pool.structure(winner)
             if novel[winner] and rows not in novelty:
-                novel[winner] = False
+                novel[novelty.copies(gains.pool, np.flatnonzero(left & novel), winner)] = False
                 continue
             if self.threshold is not None and value[winner] < self.threshold:
                 stopped = Stopped.BELOW_THRESHOLD

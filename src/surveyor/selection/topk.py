@@ -32,7 +32,7 @@ class TopK:
     | λ      | noise     | scalar         | in units of |φ|²; rows have mean |φ|² = 1          |
     |        | threshold | scalar or None | stop when the next score falls below it          |
 
-    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410, section 5.2.2 (MaxDiag).
+    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410 (MaxDiag).
     """
 
     noise: float = 1e-4

@@ -1,0 +1,182 @@
+"""Seconds a structure of energies, forces and features, on one device, in one run.
+
+python benchmarks/features.py --json benchmarks/results/features.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import mace  # noqa: F401  (before e3nn: it lets e3nn read its constants under torch ≥ 2.6)
+import numpy as np
+import torch
+from ase import Atoms
+from ase.io import read
+from e3nn import o3
+from mace import modules
+
+from surveyor.features import Activations, ForceTangent, Tangent
+from surveyor.potentials import open_potential
+from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.opening import builtin_path
+
+DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
+
+
+def random_mace(channels: int, max_L: int, cutoff: float = 5.0) -> MacePotential:
+    """A MACE with fresh float32 weights: correlation 3, max_ell 3, radial layers of 64, elements HCNO."""
+    torch.manual_seed(0)
+    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    model = modules.ScaleShiftMACE(
+        atomic_inter_scale=1.0,
+        atomic_inter_shift=0.0,
+        r_max=cutoff,
+        num_bessel=8,
+        num_polynomial_cutoff=5,
+        max_ell=3,
+        interaction_cls=block,
+        interaction_cls_first=block,
+        num_interactions=2,
+        num_elements=4,
+        hidden_irreps=o3.Irreps([(channels, (L, (-1) ** L)) for L in range(max_L + 1)]),
+        MLP_irreps=o3.Irreps("16x0e"),
+        atomic_energies=np.full(4, -3.0),
+        avg_num_neighbors=8.0,
+        atomic_numbers=[1, 6, 7, 8],
+        correlation=3,
+        gate=torch.nn.functional.silu,
+        radial_MLP=[64, 64, 64],
+    )
+    return MacePotential(model, source=f"random {channels}-channel L={max_L}")
+
+
+def geometries(count: int) -> list[Atoms]:
+    """Real molecules of 8 to 12 atoms."""
+    if not DATA.exists():
+        sys.exit(f"no {DATA.name} in {DATA.parent}: nothing measured")
+    chosen = [atoms for atoms in read(DATA, "::3") if 8 <= len(atoms) <= 12]
+    rng = np.random.default_rng(0)
+    return [chosen[i] for i in sorted(rng.choice(len(chosen), count, replace=False))]
+
+
+def seconds(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Least time of each task; the tasks take turns, so that a busy spell hits all alike."""
+    for task in tasks.values():  # TorchScript compiles in the first calls
+        task()
+        task()
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(repeats):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: min(all_) for name, all_ in times.items()}
+
+
+def measure(
+    potential: MacePotential, structures: Sequence[Atoms], repeats: int, dim: int
+) -> dict[str, object]:
+    """All tasks for one potential."""
+    names = potential.parameter_names()
+    activations, tangent = Activations(potential), Tangent(potential, dim=dim)
+    forces = ForceTangent(potential, probes=4, dim=dim)
+    few = structures[:8]
+
+    def energy() -> None:
+        with torch.no_grad():
+            for batch in potential.batches(structures):
+                potential.model(potential.graph(batch), compute_force=False)["energy"].cpu()
+
+    def energy_and_forces() -> None:
+        for batch in potential.batches(structures):
+            potential.model(potential.graph(batch), compute_force=True)["forces"].cpu()
+
+    found = seconds(
+        {
+            "energy": energy,
+            "forces": energy_and_forces,
+            "activations": lambda: activations(structures),
+            "tangent": lambda: tangent(structures),
+            "graphs": lambda: [potential.graph(batch) for batch in potential.batches(structures)],
+        },
+        repeats,
+    )
+    slow = seconds(
+        {
+            "loop": lambda: list(potential.energy_gradients(few, names)),
+            "tangent_force4": lambda: forces(few),
+        },
+        max(1, repeats // 4),
+    )
+    result = {name: value / len(structures) for name, value in found.items()}
+    result |= {name: value / len(few) for name, value in slow.items()}
+    return {
+        "model": repr(potential),
+        "parameters": potential.n_parameters,
+        "device": str(potential.device),
+        "dtype": potential.dtype,
+        "structures": len(structures),
+        "atoms": float(np.mean([len(atoms) for atoms in structures])),
+        "dim": dim,
+        **result,
+        "tangent_over_forces": result["tangent"] / result["forces"],
+        "activations_over_forces": result["activations"] / result["forces"],
+        "loop_over_forces": result["loop"] / result["forces"],
+        "tangent_force4_over_forces": result["tangent_force4"] / result["forces"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--structures", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    structures = geometries(options.structures)
+    small = (
+        open_potential("builtin", dtype="float32", device=options.device)
+        if builtin_path().is_file()
+        else random_mace(32, 0)
+    )
+    results = []
+    for potential in (small, random_mace(64, 1)):
+        potential.model.to(options.device)
+        results.append(measure(potential, structures, options.repeats, options.dim))
+        for key, value in results[-1].items():
+            print(f"{key:28s} {value * 1e3:10.3f} ms" if key in TIMES else f"{key:28s} {value}")
+        print()
+    gpu = torch.cuda.get_device_name() if options.device.startswith("cuda") else None
+    report = {
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "seed": 0,
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": options.threads,
+            "gpu": gpu,
+        },
+        "versions": {name: version(name) for name in ("surveyor", "torch", "mace-torch", "e3nn", "numpy")},
+        "unit": "seconds a structure, least of the repeats, tasks in turn",
+        "runs": results,
+    }
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+
+
+TIMES = ("energy", "forces", "activations", "tangent", "graphs", "loop", "tangent_force4")
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""`python -m surveyor.cli`."""
+
+from surveyor.cli.app import app
+
+app()

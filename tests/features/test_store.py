@@ -1,0 +1,198 @@
+"""Features on disk: resumed byte for byte, never mixed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from conftest import rattled
+from tiny import tiny_mace
+
+from surveyor.errors import FeatureError
+from surveyor.features import Activations, ForceTangent, Tangent
+from surveyor.features.store import embed, open_store
+from surveyor.potentials.mace import MacePotential
+from surveyor.structures import structure_id
+from surveyor.types import Features
+
+
+class Composition:
+    """A feature map that costs nothing: counts of H, C, N, O, once or in two rows."""
+
+    dim = 4
+
+    def __init__(self, rows: int = 1, pause: float = 0.0) -> None:
+        self.rows = rows
+        self.pause = pause
+        self.settings = {"features": "composition", "rows": rows}
+
+    def __call__(self, structures: Sequence[Atoms]) -> Features:
+        time.sleep(self.pause)
+        counts = [[float((atoms.numbers == z).sum()) for z in (1, 6, 7, 8)] for atoms in structures]
+        return Features(
+            np.repeat(np.array(counts), self.rows, axis=0),
+            np.repeat(np.arange(len(structures)), self.rows),
+            len(structures),
+        )
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_store_gives_back_what_the_feature_map_gives(tmp_path: Path, rows: int) -> None:
+    structures = rattled(23, seed=1)
+    seen: list[int] = []
+    store = embed(iter(structures), Composition(rows), tmp_path / "s.zarr", block=5, on_progress=seen.append)
+    assert seen == [5, 10, 15, 20, 23]
+    wanted = Composition(rows)(structures)
+    found = open_store(tmp_path / "s.zarr").features()
+    np.testing.assert_array_equal(found.values, wanted.values)
+    np.testing.assert_array_equal(found.owner, wanted.owner)
+    assert len(store) == 23
+    assert store.complete
+    assert store.ids == [structure_id(atoms) for atoms in structures]
+    assert [len(block) for block in store.blocks()] == [5, 5, 5, 5, 3]
+    assert "23 structures × 4" in repr(store)
+
+
+def test_real_features_do_not_depend_on_the_blocks(tmp_path: Path, potential: MacePotential) -> None:
+    structures = rattled(9, seed=1)
+    for feature_map in (Tangent(potential, dim=16), ForceTangent(potential, 2, 16), Activations(potential)):
+        name = str(feature_map.settings["features"])
+        found = embed(structures, feature_map, tmp_path / name, block=4).features()
+        wanted = feature_map(structures)
+        np.testing.assert_allclose(found.values, wanted.values, rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(found.owner, wanted.owner)
+
+
+def test_a_complete_store_is_not_computed_again(tmp_path: Path) -> None:
+    structures = rattled(7, seed=1)
+    embed(structures, Composition(), tmp_path / "s", block=3)
+    before = digest(tmp_path / "s")
+
+    class Untouchable(Composition):
+        def __call__(self, structures: Sequence[Atoms]) -> Features:
+            raise AssertionError("computed again")
+
+    embed(structures, Untouchable(), tmp_path / "s", block=3)
+    assert digest(tmp_path / "s") == before
+
+
+def test_stopped_in_the_middle_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    structures = rattled(17, seed=2)
+    embed(structures, Composition(), tmp_path / "whole", block=4)
+
+    def breaks_off(at: int) -> Iterator[Atoms]:
+        for number, atoms in enumerate(structures):
+            if number == at:
+                raise KeyboardInterrupt
+            yield atoms
+
+    for at in (2, 9, 14):
+        with pytest.raises(KeyboardInterrupt):
+            embed(breaks_off(at), Composition(), tmp_path / "parts", block=4)
+        assert not open_store(tmp_path / "parts").complete
+    embed(structures, Composition(), tmp_path / "parts", block=4)
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+CHILD = """
+import sys
+sys.path[:0] = {paths!r}
+from test_store import Composition
+from conftest import rattled
+from surveyor.features.store import embed
+embed(rattled(40, seed=3), Composition(2, pause=0.02), sys.argv[1], block=2)
+"""
+
+
+def test_killed_at_random_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    structures = rattled(40, seed=3)
+    embed(structures, Composition(2), tmp_path / "whole", block=2)
+    code = CHILD.format(paths=[str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    rng = np.random.default_rng(4)
+    blocks = tmp_path / "parts" / "blocks"
+    for _ in range(2):
+        before = len(list(blocks.glob("0*"))) if blocks.exists() else 0
+        child = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "parts")],
+            env={**os.environ, "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"},
+        )
+        deadline = time.monotonic() + 60
+        wanted = before + int(rng.integers(2, 5))
+        while child.poll() is None and time.monotonic() < deadline:
+            if blocks.exists() and len(list(blocks.glob("0*"))) >= wanted:
+                break
+            time.sleep(0.003)
+        time.sleep(float(rng.uniform(0, 0.03)))
+        child.send_signal(signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    assert not open_store(tmp_path / "parts").complete
+    embed(structures, Composition(2), tmp_path / "parts", block=2)
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+def test_a_killed_block_is_cleared_away(tmp_path: Path) -> None:
+    structures = rattled(6, seed=2)
+    embed(structures, Composition(), tmp_path / "whole", block=4)
+    embed(structures, Composition(), tmp_path / "parts", block=4)
+    (tmp_path / "parts" / "blocks" / "000001").rename(tmp_path / "parts" / "blocks" / ".000001.partial")
+    (tmp_path / "parts" / "complete" / "zarr.json").unlink()
+    (tmp_path / "parts" / "complete").rmdir()
+    embed(structures, Composition(), tmp_path / "parts", block=4)
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+def test_another_potential_is_refused(tmp_path: Path, potential: MacePotential) -> None:
+    structures = rattled(3, seed=1)
+    embed(structures, Activations(potential), tmp_path / "s")
+    with pytest.raises(FeatureError, match="made with potential"):
+        embed(structures, Activations(tiny_mace(seed=1)), tmp_path / "s")
+    with pytest.raises(FeatureError, match="made with pool mean, now asked with sum"):
+        embed(structures, Activations(potential, pool="sum"), tmp_path / "s")
+    with pytest.raises(FeatureError, match="made with block 2048"):
+        embed(structures, Activations(potential), tmp_path / "s", block=7)
+
+
+def test_other_structures_are_refused(tmp_path: Path) -> None:
+    structures = rattled(9, seed=1)
+    embed(structures, Composition(), tmp_path / "s", block=3)
+    for others, message in (
+        ([*structures[:4], *structures[5:]], "another structure at position 4"),
+        (structures[:6], "6 structures; 9 are embedded"),
+        ([*structures, *rattled(1, seed=9)], "more structures than the 9"),
+    ):
+        with pytest.raises(FeatureError, match=message):
+            embed(others, Composition(), tmp_path / "s", block=3)
+
+
+def test_not_a_store(tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match="no feature store"):
+        open_store(tmp_path / "nothing")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(FeatureError, match="not empty and no feature store"):
+        embed(rattled(1, seed=1), Composition(), tmp_path / "full")
+    with pytest.raises(FeatureError, match="one structure a block"):
+        embed(rattled(1, seed=1), Composition(), tmp_path / "s", block=0)
+
+
+def test_no_structures_at_all(tmp_path: Path) -> None:
+    store = embed([], Composition(), tmp_path / "s")
+    assert store.complete
+    assert store.features().values.shape == (0, 4)

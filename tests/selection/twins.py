@@ -1,0 +1,116 @@
+"""The rules written down plainly in float64: every pick scores the whole pool from the definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from surveyor.selection.rounding import relative_error
+from surveyor.types import Features
+
+Score = Callable[[list[np.ndarray]], np.ndarray]
+
+
+def structures(features: Features) -> list[np.ndarray]:
+    values = np.asarray(features.values, dtype=np.float64)
+    return [values[features.owner == s] for s in range(len(features))]
+
+
+def novel(block: np.ndarray, known: np.ndarray) -> bool:
+    copied = (block[:, None] == known).all(axis=2).any(axis=1)
+    return bool((block.any(axis=1) & ~copied).any())
+
+
+def greedy(
+    pool: list[np.ndarray],
+    train: list[np.ndarray],
+    k: int,
+    score: Score,
+    tie: np.ndarray | float,
+    *,
+    conditioned: bool = True,
+) -> tuple[list[int], list[float]]:
+    """Take the best novel structure, the first of equals; copies when nothing novel is left."""
+    labelled, picks, scores = list(train), [], []
+    for _ in range(min(k, len(pool))):
+        seen = labelled + [pool[s] for s in picks] if conditioned else labelled
+        known = np.concatenate([np.zeros((0, pool[0].shape[1])), *seen])
+        value = score(seen)
+        left = [s for s in range(len(pool)) if s not in picks]
+        among = np.array([s for s in left if novel(pool[s], known)] or left)
+        error = np.broadcast_to(tie, value.shape)
+        level = (value[among] - error[among]).max()
+        best = int(among[value[among] + error[among] >= level][0])
+        picks.append(best)
+        scores.append(float(value[best]))
+    return picks, scores
+
+
+def covariance(labelled: list[np.ndarray], dim: int, noise: float) -> np.ndarray:
+    """P = λ(ΦᵀΦ + λI)⁻¹."""
+    rows = np.concatenate([np.zeros((0, dim)), *labelled])
+    return noise * np.linalg.inv(rows.T @ rows + noise * np.eye(dim))
+
+
+def variance_score(pool: list[np.ndarray], noise: float, cost: np.ndarray | None = None) -> Score:
+    dim = pool[0].shape[1]
+    single = all(len(block) == 1 for block in pool)
+
+    def score(labelled: list[np.ndarray]) -> np.ndarray:
+        P = covariance(labelled, dim, noise)
+        if single and cost is None:
+            return np.array([float(x[0] @ P @ x[0]) for x in pool])
+        gain = [np.linalg.slogdet(np.eye(len(x)) + x @ P @ x.T / noise)[1] for x in pool]
+        return np.array(gain) / (1.0 if cost is None else cost)
+
+    return score
+
+
+def distance_score(pool: list[np.ndarray], cost: np.ndarray | None = None) -> Score:
+    def score(labelled: list[np.ndarray]) -> np.ndarray:
+        centres = np.concatenate(labelled) if labelled else np.zeros((1, pool[0].shape[1]))
+        value = [max(((row - centres) ** 2).sum(axis=1).min() for row in block) for block in pool]
+        return np.array(value) / (1.0 if cost is None else cost)
+
+    return score
+
+
+def target_score(pool: list[np.ndarray], target: np.ndarray, noise: float) -> Score:
+    """Mean target variance before minus after, each from its own inverse."""
+    dim = pool[0].shape[1]
+
+    def mean_variance(labelled: list[np.ndarray]) -> float:
+        P = covariance(labelled, dim, noise)
+        return float(np.mean([t @ P @ t for t in target]))
+
+    def score(labelled: list[np.ndarray]) -> np.ndarray:
+        before = mean_variance(labelled)
+        return np.array([before - mean_variance([*labelled, block]) for block in pool])
+
+    return score
+
+
+def ties(pool: list[np.ndarray], per: float = 1.0) -> np.ndarray:
+    dim = pool[0].shape[1]
+    return relative_error(dim, np.float64) * np.array([(block**2).sum() for block in pool]) / per
+
+
+def plain_lcmd(pool: np.ndarray, train: np.ndarray, k: int) -> tuple[list[int], list[float]]:
+    """Holzmüller et al.: all distances anew at every pick; rows must be novel and distinct."""
+    X, centres = np.asarray(pool, dtype=np.float64), [np.asarray(row, dtype=np.float64) for row in train]
+    picks: list[int] = []
+    scores: list[float] = []
+    for _ in range(k):
+        if not centres:
+            distance = (X**2).sum(axis=1)
+            best = int(distance.argmax())
+        else:
+            squares = np.array([((X - c) ** 2).sum(axis=1) for c in centres])
+            nearest, distance = squares.argmin(axis=0), squares.min(axis=0)
+            sizes = np.bincount(nearest, weights=distance, minlength=len(centres))
+            best = int(np.where(nearest == sizes.argmax(), distance, -1.0).argmax())
+        picks.append(best)
+        scores.append(float(distance[best]))
+        centres.append(X[best])
+    return picks, scores

@@ -1,0 +1,207 @@
+"""The loop: every step on disk, any interruption survived."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from conftest import emt_labelled, rattled
+from surveyor.campaign import Campaign, CampaignLock, Stopping, read_campaign
+from surveyor.campaign.validation import split_validation
+from surveyor.config import build_plan, load_campaign
+from surveyor.errors import CampaignError
+from surveyor.labelling import CalculatorSpec, compute
+from surveyor.structures import structure_id, write_structures
+from surveyor.types import Failure
+
+TESTS = Path(__file__).parent
+
+
+def write_config(folder: Path, model: Path, log: Path, **changes: object) -> Path:
+    """A small campaign: EMT labels, two rounds of six, a minute of training in all at most."""
+    write_structures(folder / "pool.extxyz", rattled(30, seed=1))
+    write_structures(folder / "start.extxyz", emt_labelled(rattled(4, seed=2)))
+    write_structures(folder / "test.extxyz", emt_labelled(rattled(8, seed=3)))
+    content: dict[str, object] = {
+        "pool": "pool.extxyz",
+        "start": "start.extxyz",
+        "test": "test.extxyz",
+        "model": str(model),
+        "features": {"dim": 64},
+        "selection": {"batch": 6},
+        "labels": {
+            "calculator": "calculators:CountingEMT",
+            "settings": {"log": str(log), "seconds": 0.2},
+            "processes": 2,
+        },
+        "training": {"updates": 6, "threads": 1},
+        "stop": {"rounds": 2},
+    }
+    path = folder / "campaign.yaml"
+    path.write_text(yaml.safe_dump(content | changes))
+    return path
+
+
+def run(config: Path, folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "surveyor.cli", "run", str(config), "-o", str(folder), "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def labels_in(folder: Path) -> dict[str, str]:
+    """id → line of the label, from the journal."""
+    (journal,) = (folder / "labels").glob("*.extxyz")
+    lines = [line for line in journal.read_text().splitlines() if "surveyor_id=" in line]
+    return {line.split("surveyor_id=")[1].split()[0]: line for line in lines}
+
+
+def test_ten_kills_lose_nothing_and_label_nothing_twice(tmp_path: Path, model_file: Path) -> None:
+    log = tmp_path / "calls"
+    config = write_config(tmp_path, model_file, log)
+    quiet = run(config, tmp_path / "quiet")
+    out, err = quiet.communicate()
+    assert quiet.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["rounds"] == 2
+    undisturbed = labels_in(tmp_path / "quiet")
+    assert len(undisturbed) == 12
+    log.unlink()
+
+    folder = tmp_path / "killed"
+    moments = np.random.default_rng(0)
+    for _ in range(10):
+        process = run(config, folder)
+        try:
+            process.wait(timeout=moments.uniform(1.0, 14.0))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    last = run(config, folder)
+    out, err = last.communicate()
+    assert last.returncode == 0, err
+    assert labels_in(folder) == undisturbed
+    calls = Counter(log.read_text().split())
+    assert calls == dict.fromkeys(undisturbed, 1)
+    assert [r.labels for r in read_campaign(folder).rounds] == [4, 10, 16]
+    assert not list((folder / "labels" / "spool").iterdir())
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+    monkeypatch.syspath_prepend(str(TESTS))
+    config = load_campaign(write_config(tmp_path, model_file, tmp_path / "calls", stop={"rounds": 1}))
+    return Campaign(tmp_path / "c", build_plan(config), "emt")
+
+
+def test_ask_tell_advance_by_hand(campaign: Campaign) -> None:
+    assert campaign.ask() == {}
+    before = campaign.advance()
+    assert (before.number, before.labels, before.paid) == (0, 4, 0)
+    todo = campaign.ask()
+    assert len(todo) == 6
+    assert all(structure_id(atoms) == name for name, atoms in todo.items())
+    assert campaign.ask().keys() == todo.keys()  # asking changes nothing
+    with pytest.raises(CampaignError, match="6 of 6 labels of round 1 are missing"):
+        campaign.advance()
+    with pytest.raises(CampaignError, match="was not asked for"):
+        campaign.tell("0" * 32, Failure("?"))
+    names = list(todo)
+    spec = CalculatorSpec("ase.calculators.emt.EMT")
+    campaign.tell(names[0], Failure("SCF did not converge"))
+    for name in names[1:]:
+        campaign.tell(name, compute(spec, todo[name]))
+    campaign.tell(names[1], compute(spec, todo[names[1]]))  # a second time: nothing happens
+    assert len(campaign.ledger) == 5
+    assert campaign.ask() == {}
+    after = campaign.advance()
+    assert (after.number, after.labels, after.paid, after.failed) == (1, 9, 5, 1)
+    assert after.stopped == "all 1 rounds done"
+    assert campaign.stopped == "all 1 rounds done"
+    assert after.force_mae is not None
+    assert len(after.std) == 8
+
+
+def test_a_round_whose_labels_all_failed_says_so(campaign: Campaign) -> None:
+    campaign.advance()
+    for name in campaign.ask():
+        campaign.tell(name, Failure("no licence"))
+    with pytest.raises(CampaignError, match="all 6 labels of round 1 failed; the first: no licence"):
+        campaign.advance()
+
+
+def test_another_method_or_another_pool_is_refused(campaign: Campaign) -> None:
+    campaign.advance()
+    campaign.ask()
+    with pytest.raises(CampaignError, match="started with method emt, now it is dft"):
+        Campaign(campaign.folder, campaign.plan, "dft")
+    write_structures(campaign.folder.parent / "pool.extxyz", rattled(30, seed=77))
+    with pytest.raises(CampaignError, match="is not the one that the campaign chose"):
+        Campaign(campaign.folder, campaign.plan, "emt").ask()
+
+
+def test_a_second_process_is_turned_away_and_status_still_works(tmp_path: Path, model_file: Path) -> None:
+    config = write_config(tmp_path, model_file, tmp_path / "calls")
+    folder = tmp_path / "c"
+    with CampaignLock(folder):
+        second = run(config, folder)
+        _, err = second.communicate()
+        assert second.returncode == 2
+        assert f"in the hands of process {os.getpid()}" in err
+        with pytest.raises(CampaignError, match="in the hands of"), CampaignLock(folder):
+            pass
+    with CampaignLock(folder):
+        pass
+
+
+def test_a_lock_of_another_host_is_respected(tmp_path: Path) -> None:
+    (tmp_path / "owner.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    with pytest.raises(CampaignError, match="on another machine, elsewhere"), CampaignLock(tmp_path):
+        pass
+
+
+def test_limits() -> None:
+    limits = Stopping(rounds=5, labels=20, energy_mae=2.0, force_mae=50.0)
+    assert limits.reason(rounds=1, labels=10, energy_mae=1.0, force_mae=60.0) is None
+    assert "target error" in str(limits.reason(rounds=1, labels=10, energy_mae=1.0, force_mae=50.0))
+    assert "label budget" in str(limits.reason(rounds=1, labels=20, energy_mae=9.0, force_mae=60.0))
+    assert "rounds done" in str(limits.reason(rounds=5, labels=10, energy_mae=9.0, force_mae=60.0))
+    assert Stopping(rounds=None).reason(rounds=99, labels=999, energy_mae=None, force_mae=None) is None
+    assert limits.batch(8, 15) == 5
+    assert limits.batch(8, 3) == 8
+
+
+def test_validation_structures_keep_their_side() -> None:
+    structures = {structure_id(atoms): atoms for atoms in rattled(60, seed=0)}
+    few = dict(list(structures.items())[:30])
+    _, small = split_validation(few, 0.2, seed=0)
+    train, large = split_validation(structures, 0.2, seed=0)
+    assert {structure_id(a) for a in small} <= {structure_id(a) for a in large}
+    assert len(train) + len(large) == 60
+    assert 3 <= len(large) <= 25
+    one = dict(list(structures.items())[:3])
+    assert split_validation(one, 0.0, seed=0)[1] == []
+    assert len(split_validation(dict(list(structures.items())[:10]), 0.001, seed=0)[1]) == 1
+
+
+def test_damaged_and_foreign_folders(tmp_path: Path) -> None:
+    with pytest.raises(CampaignError, match="is not a campaign"):
+        read_campaign(tmp_path)
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(CampaignError, match="cannot be read"):
+        read_campaign(tmp_path)
+    (tmp_path / "state.json").write_text('{"schema": 99}')
+    with pytest.raises(CampaignError, match="schema 99"):
+        read_campaign(tmp_path)

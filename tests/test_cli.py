@@ -1,0 +1,172 @@
+"""The terminal: shortest commands, bad input, what is printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from typer.testing import CliRunner
+
+from conftest import rattled
+from surveyor.cli import app
+from surveyor.structures import structure_id, write_structures
+
+runner = CliRunner()
+
+
+def call(*arguments: object, code: int = 0) -> str:
+    result = runner.invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result.output if code else result.stdout
+
+
+def refused(*arguments: object) -> str:
+    """The message of a command that must end with exit code 2 and no traceback."""
+    message = call(*arguments, code=2)
+    assert "Traceback" not in message
+    assert "error: " in message
+    return message
+
+
+@pytest.mark.parametrize("command", ["select", "run", "status", "report", "pretrain", "embed"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    assert f"Example: surveyor {command} " in " ".join(call(command, "--help").replace("│", " ").split())
+
+
+def test_select_writes_picks_with_rank_and_std(tmp_path: Path, pool_file: Path, model_file: Path) -> None:
+    output = tmp_path / "picks.extxyz"
+    found = json.loads(call("select", pool_file, "--model", model_file, "-n", 5, "-o", output, "--json"))
+    picks = ase.io.read(output, ":")
+    pool = ase.io.read(pool_file, ":")
+    assert len(set(found["indices"])) == 5
+    assert [atoms.info["surveyor_rank"] for atoms in picks] == list(range(5))
+    assert [structure_id(atoms) for atoms in picks] == [structure_id(pool[i]) for i in found["indices"]]
+    stds = [atoms.info["surveyor_std"] for atoms in picks]
+    np.testing.assert_allclose(stds, found["std"])
+    assert stds == sorted(stds, reverse=True)
+    assert found["nearest"] == [None] * 5
+    table = call("select", pool_file, "--model", model_file, "-n", 5, "--features", "activations")
+    assert "5 of 40 structures" in table
+    assert "nothing written" in table
+
+
+def test_select_knows_the_labelled_structures(
+    tmp_path: Path, pool_file: Path, model_file: Path, labelled_file: Path
+) -> None:
+    both = write_structures(
+        tmp_path / "both.extxyz",
+        [*ase.io.read(labelled_file, ":"), *ase.io.read(pool_file, ":"), *rattled(3, seed=1)],
+    )
+    found = json.loads(call("select", both, "-m", model_file, "-t", labelled_file, "-n", 6, "--json"))
+    assert (found["already_labelled"], found["duplicates"]) == (8, 3)
+    assert min(found["indices"]) >= 8
+    assert all(
+        name in {structure_id(a) for a in ase.io.read(labelled_file, ":")} for name in found["nearest"]
+    )
+
+
+def test_random_is_seeded(pool_file: Path, model_file: Path) -> None:
+    picks = [
+        json.loads(
+            call("select", pool_file, "-m", model_file, "-n", 8, "--rule", "random", "--seed", seed, "--json")
+        )["indices"]
+        for seed in (1, 1, 2)
+    ]
+    assert picks[0] == picks[1] != picks[2]
+
+
+def test_bad_input_of_select(tmp_path: Path, pool_file: Path, model_file: Path, labelled_file: Path) -> None:
+    assert "no such file" in refused("select", tmp_path / "no.extxyz", "-m", model_file)
+    (tmp_path / "empty.extxyz").write_text("")
+    assert "holds no structure" in refused("select", tmp_path / "empty.extxyz", "-m", model_file)
+    assert "no such file" in refused("select", pool_file, "-m", tmp_path / "no.model")
+    (tmp_path / "text.model").write_text("x")
+    assert "is not a model file" in refused("select", pool_file, "-m", tmp_path / "text.model")
+    message = refused("select", pool_file, "-m", model_file, "-n", 41)
+    assert "n = 41 picks, but the pool has 40 candidates" in message
+    assert "-n 40" in message
+    assert "n = 0" in refused("select", pool_file, "-m", model_file, "-n", 0)
+    message = refused("select", labelled_file, "-m", model_file, "-t", labelled_file)
+    assert "no candidate is left of 8 pool structures" in message
+    assert "one of tangent" in refused("select", pool_file, "-m", model_file, "--features", "soup")
+    assert "one of max-variance" in refused("select", pool_file, "-m", model_file, "--rule", "best")
+    assert "noise" in refused("select", pool_file, "-m", model_file, "--noise", "-1")
+    assert "ends in .extxyz" in refused("select", pool_file, "-m", model_file, "-o", tmp_path / "a.cif")
+    assert "cannot write" in refused(
+        "select", pool_file, "-m", model_file, "-o", tmp_path / "no" / "a.extxyz"
+    )
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (Atoms("HeH", [[0, 0, 0], [0, 0, 2]]), "pool.extxyz, frame 1: element He is unknown"),
+        (Atoms("H2", [[0, 0, 0], [0, 0, np.nan]]), "pool.extxyz, frame 1: the position of atom 1"),
+        (Atoms("H2", [[0, 0, 0], [0, 0, 0.2]]), "pool.extxyz, frame 1: atoms 0 (H) and 1 (H) are 0.200"),
+    ],
+)
+def test_bad_frames_are_named(tmp_path: Path, model_file: Path, atoms: Atoms, message: str) -> None:
+    pool = tmp_path / "pool.extxyz"
+    ase.io.write(pool, [*rattled(1, seed=0), atoms], format="extxyz")
+    assert message in refused("select", pool, "-m", model_file, "-n", 1)
+
+
+def test_a_misspelt_key_and_a_missing_campaign(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("pool: a\nfeaturs: {}\n")
+    assert "did you mean 'features'" in refused("run", config)
+    assert "is not a campaign" in refused("status", tmp_path)
+    assert "is not a campaign" in refused("report", tmp_path)
+
+
+def test_run_status_and_report(tmp_path: Path, model_file: Path, pool_file: Path, test_file: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        f"pool: {pool_file.name}\ntest: {test_file.name}\nmodel: {model_file}\n"
+        "features: {kind: activations}\nselection: {batch: 5}\n"
+        "labels: {calculator: ase.calculators.emt.EMT, processes: 1}\n"
+        "training: {updates: 4, threads: 1}\nstop: {rounds: 1}\n"
+    )
+    printed = call("run", config, "--json")
+    assert "0 (before)" in printed
+    summary = json.loads(printed.splitlines()[-1])
+    assert summary["rounds"] == 1
+    assert summary["labels"] == 5
+    assert summary["force_mae_before"] > 0
+    assert "stopped: all 1 rounds done" in printed
+    page = Path(summary["report"]).read_text()
+    assert page.count("data:image/svg+xml") == 2
+    assert "http" not in page.replace("http://www.w3.org", "")  # opens offline
+    assert "all 1 rounds done" in call("status", tmp_path / "c")
+    assert json.loads(call("status", tmp_path / "c", "--json"))["labels"] == 5
+    assert call("run", config).count("stopped:") == 1  # a finished campaign stays finished
+    other = tmp_path / "page.html"
+    call("report", tmp_path / "c", "-o", other)
+    assert other.read_text() == page
+
+
+def test_a_report_escapes_what_it_shows(tmp_path: Path) -> None:
+    from surveyor.campaign.records import RoundRecord, write_json, write_round
+    from surveyor.labelling import Ledger
+    from surveyor.report import write_report
+    from surveyor.types import Failure
+
+    write_json(tmp_path / "state.json", {"schema": 1, "method": "m", "potential": "p"})
+    Ledger(tmp_path / "labels", "m").append_failure("a" * 32, Failure("<script>alert(1)</script>"))
+    write_round(tmp_path, RoundRecord(number=0, labels=0, paid=0))
+    page = write_report(tmp_path, tmp_path / "r.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_a_labelled_file_without_labels_is_refused_before_anything_is_paid(
+    tmp_path: Path, model_file: Path, pool_file: Path
+) -> None:
+    write_structures(tmp_path / "bare.extxyz", rattled(3, seed=5))
+    config = tmp_path / "c.yaml"
+    config.write_text(f"pool: {pool_file.name}\ntest: bare.extxyz\nmodel: {model_file}\n")
+    assert "bare.extxyz, frame 0: no REF_energy" in refused("run", config)

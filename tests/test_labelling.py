@@ -1,0 +1,285 @@
+"""Labelling: real calculators, misbehaving ones, and the journal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.emt import EMT
+
+from conftest import rattled
+from surveyor.errors import LabellingError, SurveyorError
+from surveyor.labelling import GFN2, CalculatorSpec, Ledger, LocalLabeller, compute
+from surveyor.labelling.spool import compute_once, finished, forget, read_result, write_result
+from surveyor.structures import structure_id
+from surveyor.types import Failure, Labels
+
+EMT_SPEC = CalculatorSpec("ase.calculators.emt.EMT")
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes find the calculators of the tests."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def todo(n: int = 6, seed: int = 0) -> dict:
+    return {structure_id(atoms): atoms for atoms in rattled(n, seed)}
+
+
+def test_gfn2_labels_are_those_of_tblite_and_forces_are_gradients() -> None:
+    from tblite.ase import TBLite
+
+    water = molecule("H2O")
+    labels = compute(GFN2, water)
+    assert isinstance(labels, Labels)
+    direct = water.copy()
+    direct.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    assert labels.energy == pytest.approx(direct.get_potential_energy(), abs=1e-8)
+    h = 1e-3
+    energies = []
+    for sign in (1, -1):
+        moved = water.copy()
+        moved.positions[0, 2] += sign * h
+        result = compute(GFN2, moved)
+        assert isinstance(result, Labels)
+        energies.append(result.energy)
+    assert labels.forces[0, 2] == pytest.approx(-(energies[0] - energies[1]) / (2 * h), abs=1e-4)
+
+
+def test_charge_and_spin_reach_the_calculator() -> None:
+    hydroxide, radical = molecule("OH"), molecule("OH")
+    hydroxide.info["total_charge"] = -1
+    radical.info["total_spin"] = 2
+    a, b = compute(GFN2, hydroxide), compute(GFN2, radical)
+    assert isinstance(a, Labels)
+    assert isinstance(b, Labels)
+    assert abs(a.energy - b.energy) > 1
+
+
+def test_method_names_tell_settings_apart() -> None:
+    other = CalculatorSpec(GFN2.path, {**GFN2.settings, "accuracy": 0.1}, GFN2.charge_key, GFN2.spin_key)
+    assert GFN2.method != other.method
+    assert GFN2.method == CalculatorSpec(**{**vars(GFN2)}).method
+    assert "/" not in CalculatorSpec("ase.calculators.emt:EMT").method
+
+
+def test_local_labels_equal_direct_ones(tmp_path: Path) -> None:
+    structures = todo(8)
+    results = dict(LocalLabeller(EMT_SPEC, processes=2, spool=tmp_path / "spool")(structures))
+    assert results.keys() == structures.keys()
+    for name, atoms in structures.items():
+        atoms.calc = EMT()
+        assert results[name].energy == atoms.get_potential_energy()
+        np.testing.assert_array_equal(results[name].forces, atoms.get_forces())
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("raise", "RuntimeError: SCF did not converge"), ("nan", "NaN or inf"), ("die", "process died 2 times")],
+)
+def test_one_bad_structure_does_not_stop_the_others(how: str, reason: str) -> None:
+    spec = CalculatorSpec("calculators:FailingEMT", {"how": how})
+    structures = todo(6)
+    sys.path.insert(0, str(Path(__file__).parent))
+    results = dict(LocalLabeller(spec, processes=2)(structures))
+    assert results.keys() == structures.keys()
+    for name, atoms in structures.items():
+        if atoms.symbols[0] == "O":
+            assert isinstance(results[name], Failure)
+            assert reason in results[name].reason
+        else:
+            assert isinstance(results[name], Labels)
+
+
+def test_calculators_that_cannot_be_had() -> None:
+    with pytest.raises(LabellingError, match="cannot be imported"):
+        LocalLabeller(CalculatorSpec("no.such.module:Thing"))
+    with pytest.raises(LabellingError, match="does not take"):
+        compute(CalculatorSpec("calculators:FailingEMT", {"nonsense": 1}), molecule("H2O"))
+    with pytest.raises(LabellingError, match="one process or more"):
+        LocalLabeller(EMT_SPEC, processes=0)
+
+
+def test_spool_computes_once(tmp_path: Path) -> None:
+    calls = []
+
+    def work() -> Labels:
+        calls.append(1)
+        return Labels(1.25, np.eye(3), np.arange(6.0))
+
+    for _ in range(3):
+        result = compute_once(tmp_path, "abc", work)
+        assert isinstance(result, Labels)
+        assert result.energy == 1.25
+        np.testing.assert_array_equal(result.stress, np.arange(6.0))
+    assert len(calls) == 1
+    write_result(tmp_path, "bad", Failure("why"))
+    assert read_result(tmp_path, "bad") == Failure("why")
+    assert finished(tmp_path) == ["abc", "bad"]
+    forget(tmp_path, "abc")
+    assert finished(tmp_path) == ["bad"]
+
+
+def test_results_left_by_a_killed_campaign_are_harvested(tmp_path: Path) -> None:
+    structures = todo(2)
+    first = next(iter(structures))
+    write_result(tmp_path, first, Labels(42.0, np.zeros((3, 3))))
+    write_result(tmp_path, "0" * 32, Labels(1.0, np.zeros((1, 3))))  # nobody waits for it any more
+    results = dict(LocalLabeller(EMT_SPEC, processes=1, spool=tmp_path)(structures))
+    assert results[first].energy == 42.0
+    assert finished(tmp_path) == []
+
+
+def test_a_worker_outlives_its_parent_until_its_job_is_on_disk(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+if __name__ == "__main__":
+    from pathlib import Path
+    from conftest import rattled
+    from surveyor.labelling import CalculatorSpec, LocalLabeller
+    from surveyor.structures import structure_id
+    spec = CalculatorSpec("calculators:CountingEMT", {{"log": {str(log)!r}, "seconds": 2.0}})
+    todo = {{structure_id(a): a for a in rattled(3, 0)}}
+    for result in LocalLabeller(spec, processes=1, spool=Path({str(tmp_path / "spool")!r}))(todo):
+        pass
+"""
+    path = tmp_path / "parent.py"
+    path.write_text(script)
+    parent = subprocess.Popen([sys.executable, "-W", "ignore", str(path)])
+    spool = tmp_path / "spool"
+    deadline = time.monotonic() + 90
+    while not list(spool.glob("*.lock")):  # the first job has begun
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    while not finished(spool):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert len(log.read_text().split()) == 1
+
+
+# ---- the journal ------------------------------------------------------------------------------------
+
+
+def filled(folder: Path, n: int = 5) -> tuple[Ledger, dict]:
+    ledger, structures = Ledger(folder, "emt"), todo(n)
+    for name, atoms in structures.items():
+        labels = compute(EMT_SPEC, atoms)
+        assert isinstance(labels, Labels)
+        ledger.append(name, atoms, labels)
+    return ledger, structures
+
+
+def test_the_journal_opens_with_what_was_told_and_plain_ase_reads_it(tmp_path: Path) -> None:
+    ledger, structures = filled(tmp_path)
+    ledger.append_failure("f" * 32, Failure("no luck"))
+    again = Ledger(tmp_path, "emt")
+    assert list(again.structures) == list(structures)
+    assert again.failures == {"f" * 32: ["no luck"]}
+    for atoms in ase.io.read(ledger.path, ":"):
+        name = atoms.info["surveyor_id"]
+        assert structure_id(atoms) == name
+        labels = compute(EMT_SPEC, structures[name])
+        assert isinstance(labels, Labels)
+        assert atoms.info["REF_energy"] == labels.energy
+        np.testing.assert_allclose(atoms.arrays["REF_forces"], labels.forces, atol=1e-8)
+
+
+def test_a_journal_cut_anywhere_keeps_every_whole_frame(tmp_path: Path) -> None:
+    ledger, structures = filled(tmp_path)
+    content = ledger.path.read_bytes()
+    ends = [0]
+    for atoms in structures.values():
+        ends.append(content.index(b"\n", ends[-1]) + 1)  # count line
+        for _ in range(len(atoms) + 1):
+            ends[-1] = content.index(b"\n", ends[-1]) + 1
+    assert ends[-1] == len(content)
+    for cut in [*range(0, len(content), 37), len(content) - 1]:
+        ledger.path.write_bytes(content[:cut])
+        whole = sum(1 for end in ends[1:] if end <= cut)
+        reader = Ledger(tmp_path, "emt", read_only=True)
+        assert len(reader) == whole
+        assert ledger.path.read_bytes() == content[:cut]
+        opened = Ledger(tmp_path, "emt")
+        assert list(opened.structures) == list(structures)[:whole]
+        assert ledger.path.read_bytes() == content[: ends[whole]]
+
+
+def test_the_journal_goes_on_after_a_torn_frame(tmp_path: Path) -> None:
+    ledger, structures = filled(tmp_path)
+    content = ledger.path.read_bytes()
+    ledger.path.write_bytes(content[:-10])
+    opened = Ledger(tmp_path, "emt")
+    last = list(structures)[-1]
+    assert last not in opened
+    labels = compute(EMT_SPEC, structures[last])
+    assert isinstance(labels, Labels)
+    opened.append(last, structures[last], labels)
+    assert ledger.path.read_bytes() == content
+
+
+def test_a_journal_that_was_edited_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
+    ledger, _ = filled(tmp_path)
+    content = ledger.path.read_bytes()
+    edited = content.replace(b"REF_energy=", b"REF_energy=9", 1)
+    ledger.path.write_bytes(edited)
+    with pytest.raises(LabellingError, match="frame 0 is damaged, and whole frames follow"):
+        Ledger(tmp_path, "emt")
+    assert ledger.path.read_bytes() == edited
+
+
+def test_the_journal_takes_a_label_once_and_only_for_its_structure(tmp_path: Path) -> None:
+    ledger, structures = filled(tmp_path, 2)
+    content = ledger.path.read_bytes()
+    (name, atoms), (other, _) = structures.items()
+    ledger.append(name, atoms, Labels(0.0, np.zeros((len(atoms), 3))))
+    assert ledger.path.read_bytes() == content
+    with pytest.raises(LabellingError, match="not of this structure"):
+        ledger.append(other, atoms, Labels(0.0, np.zeros((len(atoms), 3))))
+    with pytest.raises(LabellingError, match="read-only"):
+        Ledger(tmp_path, "emt", read_only=True).append(name, atoms, Labels(0.0, np.zeros((len(atoms), 3))))
+
+
+def test_a_full_disk_leaves_the_journal_whole(tmp_path: Path) -> None:
+    ledger, structures = filled(tmp_path, 3)
+    content = ledger.path.read_bytes()
+    script = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from conftest import rattled
+from surveyor.errors import SurveyorError
+from surveyor.labelling import CalculatorSpec, Ledger, compute
+from surveyor.structures import structure_id
+atoms = rattled(1, 99)[0]
+labels = compute(CalculatorSpec("ase.calculators.emt.EMT"), atoms)
+ledger = Ledger(Path({str(tmp_path)!r}), "emt")
+resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) + 100},) * 2)  # 100 bytes are left
+try:
+    ledger.append(structure_id(atoms), atoms, labels)
+except SurveyorError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
+    assert "could not write" in done.stdout, done.stderr
+    assert ledger.path.read_bytes() == content
+    assert list(Ledger(tmp_path, "emt").structures) == list(structures)
+
+
+def test_errors_are_of_one_family() -> None:
+    assert issubclass(LabellingError, SurveyorError)
