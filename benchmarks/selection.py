@@ -113,8 +113,12 @@ def plain_distances(X: np.ndarray, train: np.ndarray, k: int, *, clusters: bool)
         distance[closer] = fresh[closer]
         nearest[closer] = number
 
-    for number, centre in enumerate(train):
-        take(centre, number)
+    half = np.einsum("ij,ij->i", train, train) / 2
+    for start in range(0, len(X), 8192):
+        rows = slice(start, start + 8192)
+        nearness = X[rows] @ train.T - half
+        nearest[rows] = nearness.argmax(axis=1)
+        distance[rows] = np.maximum(norms[rows] - 2 * nearness.max(axis=1), 0.0)
     picks: list[int] = []
     for number in range(len(train), len(train) + k):
         if clusters:

@@ -33,7 +33,7 @@ from surveyor.features.sketch import CountSketch
 from surveyor.potentials import open_potential
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
-DIMS = (64, 128, 256, 512, 1024, 2048)
+DIMS = (64, 128, 256, 512, 1024)
 Sketch = Callable[[torch.Tensor], torch.Tensor]
 
 

@@ -32,7 +32,7 @@ def refused(*arguments: object) -> str:
     return message
 
 
-@pytest.mark.parametrize("command", ["select", "run", "status", "report", "pretrain", "embed"])
+@pytest.mark.parametrize("command", ["select", "run", "status", "report", "pretrain", "embed", "doctor"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: surveyor {command} " in " ".join(call(command, "--help").replace("│", " ").split())
 
@@ -170,3 +170,43 @@ def test_a_labelled_file_without_labels_is_refused_before_anything_is_paid(
     config = tmp_path / "c.yaml"
     config.write_text(f"pool: {pool_file.name}\ntest: bare.extxyz\nmodel: {model_file}\n")
     assert "bare.extxyz, frame 0: no REF_energy" in refused("run", config)
+
+
+def test_embedded_features_give_the_same_picks(tmp_path: Path, pool_file: Path, model_file: Path) -> None:
+    store = tmp_path / "features.zarr"
+    made = json.loads(call("embed", pool_file, "-m", model_file, "-o", store, "--dim", 64, "--json"))
+    assert (made["structures"], made["dim"]) == (40, 64)
+    direct, stored = (
+        json.loads(call("select", pool_file, "-m", model_file, "-n", 9, "--dim", 64, "--json", *more))
+        for more in ((), ("--store", store))
+    )
+    assert direct["indices"] == stored["indices"]
+    assert "was made with dim 64, now it is 512" in refused(
+        "select", pool_file, "-m", model_file, "--store", store
+    )
+    other = write_structures(tmp_path / "other.extxyz", rattled(40, seed=8))
+    message = refused("select", other, "-m", model_file, "--dim", 64, "--store", store)
+    assert "is not the one that the feature store holds" in message
+
+
+def test_rules_that_aim_and_rules_that_do_not(
+    tmp_path: Path, pool_file: Path, model_file: Path, test_file: Path
+) -> None:
+    aimed = json.loads(
+        call("select", pool_file, "-m", model_file, "-n", 4, "--rule", "target-variance",
+             "--target", test_file, "--json")
+    )  # fmt: skip
+    assert len(set(aimed["indices"])) == 4
+    result = runner.invoke(
+        app,
+        ["select", str(pool_file), "-m", str(model_file), "-n", "4", "--rule", "target-variance", "--json"],
+    )
+    assert "aiming at a seeded sample of the pool" in result.output
+    assert "aims at nothing" in refused("select", pool_file, "-m", model_file, "--target", test_file)
+    for rule in ("lcmd", "farthest", "top-k"):
+        found = json.loads(call("select", pool_file, "-m", model_file, "-n", 4, "--rule", rule, "--json"))
+        assert len(set(found["indices"])) == 4
+
+
+def test_doctor_without_a_card(model_file: Path) -> None:
+    assert "no card" in call("doctor", "--model", model_file)

@@ -1,4 +1,4 @@
-"""Molecules, geometries, labels and their journal, recipes; the whole pipeline in `test_pretraining_run.py`."""
+"""Molecules, geometries, labels and their journal, recipes."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_killed_labelling_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     resumed = open_journal(recipe, torn.parent)
     assert resumed.keys == {task.key for task in tasks[:2]}
     seen: list[int] = []
-    calls = label_tasks(tasks, recipe, resumed, lambda done, total, frames: seen.append(done))
+    calls = label_tasks(tasks, recipe, resumed, lambda done, *_: seen.append(done))
     assert seen == [3, 4]
     assert 0 < calls < all_calls - 8, "labels of the sound tasks are not computed again"
     assert torn.read_bytes() == text
@@ -204,9 +204,9 @@ def test_damage_inside_the_journal_cuts_what_follows(tmp_path: Path) -> None:
     text = journal.path.read_bytes()
     journal.path.write_bytes(text.replace(b'"b"', b'"x"'))
     assert Journal(journal.path, {"schema": 1}).keys == {"a"}
+    open_journal(recipe, tmp_path / "r")
     with pytest.raises(LabellingError, match="other settings"):
-        open_journal(recipe, tmp_path / "r").path.replace(tmp_path / "labels.jsonl")
-        open_journal(tiny(seed=3), tmp_path)
+        open_journal(tiny(seed=3), tmp_path / "r")
 
 
 def test_labelling_stops_at_the_frame_limit(tmp_path: Path) -> None:

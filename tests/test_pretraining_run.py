@@ -130,12 +130,14 @@ def test_a_failing_trainer_shows_its_last_lines(workdir: Path) -> None:
         run_mace_trainer(OPTIONS | {"train_file": "absent.extxyz"}, workdir=workdir)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_writes_no_model_is_an_error(workdir: Path) -> None:
     (workdir / "tiny.model").write_text("of an earlier run")
     with pytest.raises(TrainingError, match=r"(?s)wrote no model.*dry_run"):
         run_mace_trainer(OPTIONS | {"dry_run": True}, workdir=workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["interrupt", "kill"])
 def test_no_trainer_outlives_its_parent(workdir: Path, how: signal.Signals) -> None:
@@ -143,7 +145,8 @@ def test_no_trainer_outlives_its_parent(workdir: Path, how: signal.Signals) -> N
         "import json, signal, sys; from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from surveyor.training.mace_run import run_mace_trainer\n"
-        "run_mace_trainer(json.loads(sys.argv[1]), workdir=Path(sys.argv[2]), on_line=lambda line: print('line', flush=True))\n"
+        "def show(_): print('line', flush=True)\n"
+        "run_mace_trainer(json.loads(sys.argv[1]), workdir=Path(sys.argv[2]), on_line=show)\n"
     )
     options = json.dumps(OPTIONS | {"max_num_epochs": 100000})
     parent = subprocess.Popen(
@@ -166,6 +169,7 @@ def test_no_trainer_outlives_its_parent(workdir: Path, how: signal.Signals) -> N
     raise AssertionError("the trainer is still running")
 
 
+@pytest.mark.slow
 def test_recipe_options_are_all_in_use(workdir: Path) -> None:
     recipe = Recipe.model_validate(
         {

@@ -19,6 +19,8 @@ from surveyor.types import FeatureMap, Features, Float64Array, Selector, Stopped
 BLOCK = 256
 
 Progress = Callable[[int], None]
+Rule = Callable[[Features | None], Selector]
+"""Makes the selector, given the features of the target structures (None: there are none)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +96,11 @@ def acquire(
     pool: Featurised,
     labelled: Featurised,
     n: int,
-    selector: Selector,
+    rule: Rule,
     *,
     noise: float,
     seed: int,
+    target: Featurised | None = None,
     exclude: Iterable[str] = (),
 ) -> Batch:
     """Pick n structures of the pool.
@@ -106,7 +109,9 @@ def acquire(
     Rows are scaled so that the pool's mean squared norm is 1: the noise λ is a share of the prior variance.
 
     Args:
+        rule: makes the selector.
         noise: λ of the posterior that gives the picks' std.
+        target: the structures that the rule aims at, where it aims at any.
         exclude: ids that must not be picked (failed labels).
 
     Raises:
@@ -115,7 +120,11 @@ def acquire(
     """
     candidates, n_duplicates, n_known = _candidates(pool.ids, {*labelled.ids, *exclude})
     _check_size(n, len(pool), len(candidates), n_duplicates, n_known)
-    candidate_features, train = unit_mean_square(pool.features.take(candidates), labelled.features)
+    aims = [] if target is None else [target.features]
+    candidate_features, train, *scaled = unit_mean_square(
+        pool.features.take(candidates), labelled.features, *aims
+    )
+    selector = rule(scaled[0] if scaled else None)
     selection = selector(candidate_features, train, n, rng=np.random.default_rng(seed))
     chosen = candidate_features.take(selection.indices)
     stds = _sequential_std(Posterior.fit(train, noise=noise), chosen)

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING
 from ase import Atoms
 
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
-from surveyor.config import FEATURES, RULES, FeatureConfig, SelectionConfig, build_features, build_selector
-from surveyor.errors import ConfigError, SelectionError
+from surveyor.config import (
+    AIMS,
+    FEATURES,
+    RULES,
+    FeatureConfig,
+    SelectionConfig,
+    build_features,
+    build_rule,
+)
+from surveyor.errors import ConfigError, FeatureError, SelectionError
+from surveyor.features.store import StorableFeatureMap, open_store
 from surveyor.posterior import check_noise
 from surveyor.progress import Progress, Silent
-from surveyor.structures import StructureFile, structure_id, validate
+from surveyor.structures import StructureFile, check_elements, structure_id, validate
 from surveyor.types import FeatureMap, Features, StructureSource
 
 if TYPE_CHECKING:
@@ -49,6 +58,8 @@ def select(
     *,
     features: str = "tangent",
     rule: str = "max-variance",
+    target: StructureSource | None = None,
+    store: str | Path | None = None,
     dim: int = 512,
     noise: float = 1e-4,
     seed: int = 0,
@@ -58,12 +69,14 @@ def select(
     """Pick the n structures of a pool whose labels will teach the potential most.
 
     Args:
-        pool: a file, or structures that can be iterated more than once; labels in it are not looked at.
+        pool: a file, or structures; labels in it are not looked at.
         labelled: a file or structures that are labelled already; None before the first label.
         model: an opened potential, or what `open_potential` takes.
         n: number of picks.
         features: `tangent` or `activations`.
-        rule: `max-variance` or `random`.
+        rule: `max-variance`, `target-variance`, `lcmd`, `farthest`, `top-k` or `random`.
+        target: unlabelled structures that `target-variance` aims at; None: a seeded sample of the pool.
+        store: features of the pool that `surveyor embed` wrote; None computes them.
         dim: sketch size of tangent features.
         noise: λ of the posterior, as a share of the pool's mean squared feature norm.
         seed: of sketch and random draws.
@@ -71,30 +84,47 @@ def select(
     Raises:
         SurveyorError: bad input of any kind; the message says what to do.
     """
-    for name, value, registry in (("features", features, FEATURES), ("rule", rule, RULES)):
-        if value not in registry:
-            raise ConfigError(f"{name}={value!r}", expected="one of " + ", ".join(registry))
-    check_noise(noise)
-    if n < 1:
-        raise SelectionError(f"n = {n}", expected="at least one structure to pick")
+    _check_arguments(features, rule, target, n, noise)
     progress = progress or Silent()
     if isinstance(model, str | Path):
         from surveyor.potentials import open_potential
 
         model = open_potential(model, device)
-    candidates = _again(pool, model.elements)
     feature_map = build_features(model, FeatureConfig(kind=features, dim=dim), seed)
-    selector = build_selector(SelectionConfig(rule=rule, noise=noise))
-    pool_features = _featurise("features of the pool", candidates, feature_map, progress)
-    train = (
-        Featurised(Features.empty(feature_map.dim), ())
-        if labelled is None
-        else _featurise("features of the labelled", _again(labelled, model.elements), feature_map, progress)
-    )
+    candidates = _again(pool, model.elements)
+    if store is None:
+        pool_features = _featurise("features of the pool", candidates, feature_map, progress)
+    else:
+        pool_features = _from_store(Path(store), feature_map)
+
+    def others(what: str, source: StructureSource | None) -> Featurised | None:
+        if source is None:
+            return None
+        return _featurise(f"features of the {what}", _again(source, model.elements), feature_map, progress)
+
+    train = others("labelled", labelled) or Featurised(Features.empty(feature_map.dim), ())
+    aim = others("target", target)
     progress.start(f"choosing {n} of {len(pool_features)}")
-    batch = acquire(pool_features, train, n, selector, noise=noise, seed=seed)
+    chosen = build_rule(SelectionConfig(rule=rule, noise=noise))
+    batch = acquire(pool_features, train, n, chosen, noise=noise, seed=seed, target=aim)
     progress.finish()
     return Picked(_picked_structures(candidates, batch), batch)
+
+
+def _check_arguments(features: str, rule: str, target: StructureSource | None, n: int, noise: float) -> None:
+    """Refuse before anything is computed."""
+    for name, value, registry in (("features", features, FEATURES), ("rule", rule, RULES)):
+        if value not in registry:
+            raise ConfigError(f"{name}={value!r}", expected="one of " + ", ".join(registry))
+    if target is not None and rule not in AIMS:
+        raise ConfigError(
+            f"a target was given, but the rule {rule!r} aims at nothing",
+            expected="rule " + " or ".join(AIMS),
+            todo="choose that rule, or leave the target out",
+        )
+    check_noise(noise)
+    if n < 1:
+        raise SelectionError(f"n = {n}", expected="at least one structure to pick")
 
 
 def _featurise(
@@ -106,11 +136,37 @@ def _featurise(
     return found
 
 
+def _from_store(path: Path, feature_map: StorableFeatureMap) -> Featurised:
+    """Features of a complete store that this feature map could have written.
+
+    Raises:
+        FeatureError: the store is of another potential or other settings, or not complete.
+    """
+    store = open_store(path)
+    now = dict(feature_map.settings)
+    differing = sorted(key for key in {*now, *store.settings} if now.get(key) != store.settings.get(key))
+    if differing:
+        key = differing[0]
+        raise FeatureError(
+            f"the store {path} was made with {key} {store.settings.get(key)!r}, now it is {now.get(key)!r}",
+            expected="the potential and feature settings that the store was made with",
+            todo="give the same --model, --features, --dim and --seed, or embed the pool again",
+        )
+    if not store.complete:
+        raise FeatureError(
+            f"the store {path} is not complete", todo="run the `surveyor embed` command again; it goes on"
+        )
+    return Featurised(store.features(), tuple(store.ids))
+
+
 def _again(source: StructureSource, elements: Sequence[int]) -> Iterable[Atoms]:
     """The source as something that can be iterated again, validated."""
     if isinstance(source, str | Path):
         return StructureFile(Path(source), elements)
-    return [validate(atoms, f"structure {number}") for number, atoms in enumerate(source)]
+    structures = list(source)
+    for number, atoms in enumerate(structures):
+        check_elements(validate(atoms, f"structure {number}"), elements, f"structure {number}")
+    return structures
 
 
 def _picked_structures(candidates: Iterable[Atoms], batch: Batch) -> list[Atoms]:
@@ -119,15 +175,26 @@ def _picked_structures(candidates: Iterable[Atoms], batch: Batch) -> list[Atoms]
     for index, atoms in enumerate(candidates):
         if index in by_index:
             pick, chosen = by_index[index], atoms.copy()
+            if structure_id(atoms) != pick.id:
+                raise FeatureError(
+                    f"structure {index} of the pool is not the one that the feature store holds",
+                    expected="the file that was embedded",
+                    todo="embed this pool into a new store",
+                )
             chosen.calc = None
             chosen.info |= {
                 "surveyor_rank": pick.rank,
                 "surveyor_std": pick.std,
-                "surveyor_id": structure_id(atoms),
+                "surveyor_id": pick.id,
             }
             if pick.nearest is not None:
                 chosen.info |= {"surveyor_nearest": pick.nearest, "surveyor_similarity": pick.similarity}
             found[index] = chosen
             if len(found) == len(by_index):
                 break
+    if len(found) < len(by_index):
+        raise FeatureError(
+            f"the pool is shorter than the feature store: {len(found)} of {len(by_index)} picks found",
+            expected="the file that was embedded",
+        )
     return [found[index] for index in batch.indices]

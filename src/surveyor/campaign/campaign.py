@@ -179,9 +179,10 @@ class Campaign:
                 pool,
                 self._pool.features_of(self._labelled()),
                 min(size, left),
-                self.plan.selector,
+                self.plan.rule,
                 noise=self.plan.noise,
                 seed=self.plan.seed + number,
+                target=self._target,
                 exclude=self.ledger.failures,
             )
         picks = [asdict(pick) for pick in batch.picks]
@@ -227,6 +228,10 @@ class Campaign:
         potential.save(path)
         shutil.rmtree(folder / "training", ignore_errors=True)
         return potential
+
+    @cached_property
+    def _target(self) -> Featurised | None:
+        return featurise(self.plan.target, self.plan.feature_map) if self.plan.target else None
 
     @cached_property
     def _test(self) -> Featurised:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ase import Atoms
 
+from surveyor.acquisition import Rule
 from surveyor.campaign.stopping import Stopping
-from surveyor.types import FeatureMap, Potential, Selector, Trainer
+from surveyor.types import FeatureMap, Potential, Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,13 +23,14 @@ class Plan:
     | open_potential   | opens a potential that an earlier round saved                                  |
     | shift_references | the potential with reference energies re-fitted to labelled structures         |
     | feature_map      | of the pretrained potential, the same in every round                           |
-    | selector         | the rule                                                                       |
+    | rule             | makes the selector                                                             |
     | noise            | λ of the posterior, as a share of the pool's mean squared feature norm         |
     | batch            | picks a round                                                                  |
     | trainer          | fine-tuning                                                                    |
     | pool             | unlabelled structures; iterated more than once                                 |
     | start            | structures that are labelled already                                           |
     | test             | labelled structures that are never trained on                                  |
+    | target           | unlabelled structures that the rule aims at, where it does                     |
     | stopping         | limits                                                                         |
     | valid_fraction   | share of the labelled structures that chooses the best epoch instead of training |
     | seed             | of everything random                                                           |
@@ -38,13 +40,14 @@ class Plan:
     open_potential: Callable[[Path], Potential]
     shift_references: Callable[[Potential, Sequence[Atoms]], Potential]
     feature_map: FeatureMap
-    selector: Selector
+    rule: Rule
     noise: float
     batch: int
     trainer: Trainer
     pool: Iterable[Atoms]
     start: Sequence[Atoms] = ()
     test: Sequence[Atoms] = ()
+    target: Sequence[Atoms] = ()
     stopping: Stopping = field(default_factory=Stopping)
     valid_fraction: float = 0.1
     seed: int = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from surveyor.cli.campaign import report, run, status
+from surveyor.cli.doctor import doctor
+from surveyor.cli.embed import embed
 from surveyor.cli.pretrain import pretrain
 from surveyor.cli.select import select
 
@@ -30,7 +32,9 @@ def main(
 
 
 app.command()(select)
+app.command()(embed)
 app.command()(run)
 app.command()(status)
 app.command()(report)
 app.command()(pretrain)
+app.command()(doctor)

@@ -20,10 +20,25 @@ def pretrain(
 ) -> None:
     """Make a generic data set with GFN2-xTB and pretrain a small MACE on it. The same command resumes.
 
-    Example: surveyor pretrain examples/pretrain-smoke.yaml -o pretrain
+    Example: surveyor pretrain examples/pretrain-smoke.yaml -o pretrained
     """
     with guarded():
-        from surveyor.pretraining import load_recipe, run_pretraining
+        from surveyor.pretraining.recipe import load_recipe
+        from surveyor.pretraining.run import pretrain as run
 
-        path = run_pretraining(load_recipe(recipe), folder or recipe.with_suffix(""), make_progress())
-        typer.echo(path)
+        progress = make_progress()
+        stage, finished = "", 0
+
+        def report(name: str, done: int, total: int, note: str) -> None:
+            nonlocal stage, finished
+            if name != stage:
+                progress.start(name, total)
+                stage, finished = name, 0
+            progress.advance(done - finished)
+            finished = done
+            if done >= total:
+                progress.finish(note)
+
+        path = run(load_recipe(recipe), folder or recipe.with_suffix(""), on_progress=report)
+        progress.finish()
+        typer.echo(f"{path}\n{path.with_suffix('.json')}  (model card)")

@@ -29,7 +29,15 @@ def select(
     ] = None,
     n: Annotated[int, typer.Option("-n", help="How many to pick.")] = 20,
     features: Annotated[str, typer.Option(help="tangent | activations.")] = "tangent",
-    rule: Annotated[str, typer.Option(help="max-variance | random.")] = "max-variance",
+    rule: Annotated[
+        str, typer.Option(help="max-variance | target-variance | lcmd | farthest | top-k | random.")
+    ] = "max-variance",
+    target: Annotated[
+        Path | None, typer.Option(help="Unlabelled structures that target-variance aims at, e.g. a NEB path.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Features of the pool that `surveyor embed` wrote.")
+    ] = None,
     dim: Annotated[int, typer.Option(help="Sketch size of tangent features.")] = 512,
     noise: Annotated[
         float, typer.Option(help="λ of the posterior, as a share of the mean squared norm.")
@@ -54,9 +62,12 @@ def select(
 
         if output is not None:
             check_output(output)
+        if rule == "target-variance" and target is None:
+            typer.echo("no --target: aiming at a seeded sample of the pool", err=True)
         picked = pick(
             pool, train, model, n,
-            features=features, rule=rule, dim=dim, noise=noise, seed=seed, device=device,
+            features=features, rule=rule, target=target, store=store,
+            dim=dim, noise=noise, seed=seed, device=device,
             progress=make_progress(),
         )  # fmt: skip
         if output is not None:

@@ -4,11 +4,11 @@ from surveyor.config.build import (
     build_features,
     build_labeller,
     build_plan,
-    build_selector,
+    build_rule,
     calculator_spec,
 )
 from surveyor.config.loading import load_campaign, resolved_yaml
-from surveyor.config.registries import FEATURES, RULES
+from surveyor.config.registries import AIMS, FEATURES, RULES
 from surveyor.config.schema import (
     CampaignConfig,
     FeatureConfig,
@@ -19,6 +19,7 @@ from surveyor.config.schema import (
 )
 
 __all__ = [
+    "AIMS",
     "FEATURES",
     "RULES",
     "CampaignConfig",
@@ -30,7 +31,7 @@ __all__ = [
     "build_features",
     "build_labeller",
     "build_plan",
-    "build_selector",
+    "build_rule",
     "calculator_spec",
     "load_campaign",
     "resolved_yaml",

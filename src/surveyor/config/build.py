@@ -8,25 +8,27 @@ from typing import TYPE_CHECKING
 
 from ase import Atoms
 
+from surveyor.acquisition import Rule
 from surveyor.campaign import Plan, Stopping
 from surveyor.config.registries import FEATURES, RULES
 from surveyor.config.schema import CampaignConfig, FeatureConfig, LabelConfig, SelectionConfig
+from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import GFN2, CalculatorSpec, LocalLabeller
 from surveyor.structures import StructureFile, labels_of
-from surveyor.types import FeatureMap, Potential, Selector
+from surveyor.types import Potential
 
 if TYPE_CHECKING:
     from surveyor.potentials.mace import MacePotential
 
 
-def build_features(potential: MacePotential, config: FeatureConfig, seed: int) -> FeatureMap:
+def build_features(potential: MacePotential, config: FeatureConfig, seed: int) -> StorableFeatureMap:
     """The feature map that the configuration names."""
     return FEATURES[config.kind](potential, config, seed)
 
 
-def build_selector(config: SelectionConfig) -> Selector:
-    """The rule that the configuration names."""
-    return RULES[config.rule](config.noise)
+def build_rule(config: SelectionConfig) -> Rule:
+    """The rule that the configuration names, waiting for its target."""
+    return lambda target: RULES[config.rule](config.noise, target)
 
 
 def calculator_spec(config: LabelConfig) -> CalculatorSpec:
@@ -64,13 +66,14 @@ def build_plan(config: CampaignConfig) -> Plan:
         open_potential=_reopener(config),
         shift_references=_shift_references,
         feature_map=build_features(potential, config.features, config.seed),
-        selector=build_selector(config.selection),
+        rule=build_rule(config.selection),
         noise=config.selection.noise,
         batch=config.selection.batch,
         trainer=FineTuning(settings),
         pool=StructureFile(config.pool, potential.elements),
         start=start,
         test=test,
+        target=[] if config.target is None else list(StructureFile(config.target, potential.elements)),
         stopping=Stopping(**config.stop.model_dump()),
         valid_fraction=training.valid_fraction,
         seed=config.seed,

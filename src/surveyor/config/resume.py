@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from surveyor.config.loading import read_yaml, resolved_yaml
+from surveyor.config.loading import resolved_yaml
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import CampaignError
+from surveyor.specs import read_yaml
 from surveyor.structures.writing import atomic_write
 
 MAY_CHANGE = ("stop", "labels.processes", "training.threads", "device")

@@ -46,11 +46,11 @@ class TrainingConfig(Strict):
 
     updates: PositiveInt = 1000
     batch_size: PositiveInt = 4
-    learning_rate: PositiveFloat = 3e-3
+    learning_rate: PositiveFloat = 5e-3
     decay: float = Field(default=0.05, gt=0, le=1)
-    loss: Literal["weighted", "huber", "universal", "l1l2energyforces"] = "weighted"
-    energy_weight: PositiveFloat = 10.0
-    forces_weight: PositiveFloat = 100.0
+    loss: Literal["l1l2energyforces", "weighted", "huber", "universal"] = "l1l2energyforces"
+    energy_weight: PositiveFloat = 4.0
+    forces_weight: PositiveFloat = 1.0
     ema_decay: float = Field(default=0.99, gt=0, lt=1)
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     threads: PositiveInt | None = None
@@ -71,6 +71,7 @@ class CampaignConfig(Strict):
     pool: Path
     start: Path | None = None
     test: Path | None = None
+    target: Path | None = None
     model: str = "builtin"
     head: str | None = None
     device: str | None = None

@@ -151,7 +151,7 @@ def _one_thread() -> None:
 def read_splits(journal: Journal, tasks: list[Task], max_frames: int | None = None) -> dict[str, list[Atoms]]:
     """Labelled frames of each split as ASE atoms with mace's keys; isolated atoms under `atoms`.
 
-    The journal is read up to the task with which `max_frames` is reached, as `label_tasks` would have stopped.
+    The journal is read up to the task with which `max_frames` is reached, where `label_tasks` stops.
     """
     by_key = {task.key: task for task in tasks}
     splits: dict[str, list[Atoms]] = {split: [] for split in (*SPLITS, "atoms")}

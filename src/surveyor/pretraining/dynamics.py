@@ -26,11 +26,11 @@ def run_dynamics(
 ) -> dict[str, Any]:
     """Constant-energy dynamics of all molecules, from relaxed structures at 600 K (300 K on average).
 
-    Velocity Verlet, all molecules in one batch. A molecule has broken when one of its first bonds grew beyond
-    1.7 times its length, or its positions are no longer finite.
+    Velocity Verlet, all molecules in one batch. A molecule has broken when one of its first bonds grew
+    beyond 1.7 times its length, or its positions are no longer finite.
 
     Returns:
-        the number of molecules, how many broke (with SMILES and time in ps), and the mean and largest drift of
+        the number of molecules, which broke (with SMILES and time in ps), and the mean and largest drift of
         the total energy in meV/atom/ps, over those that did not break.
     """
     rng = np.random.default_rng([seed, 6])
@@ -106,24 +106,25 @@ def _has_broken(atoms: Atoms, bonds: Sequence[tuple[int, int, float]]) -> bool:
 def scan_pairs(model: Any, numbers: Sequence[int], shortest: float = 0.5) -> dict[str, Any]:
     """Every pair of elements alone, pushed together to `shortest` Å.
 
-    Below 0.8 of the sum of covalent radii the energy must be finite and rise with every step inwards.
+    Below 0.7 of the sum of covalent radii (N₂ and C₂ are at 0.8) the energy must rise with each step inwards.
 
     Returns:
-        by pair: whether it did, the length (Å) from which inwards the energy always rises, and the energy (eV)
-        at `shortest` above the isolated atoms.
+        by pair: whether it did, the length (Å) from which inwards the energy always rises, and the energy
+        (eV) at `shortest` above the isolated atoms.
     """
     result: dict[str, Any] = {}
     for a, b in combinations_with_replacement(sorted(numbers), 2):
         contact = float(covalent_radii[a] + covalent_radii[b])
         lengths = np.arange(shortest, max(1.5 * contact, 1.2), 0.02)
         frames = [Atoms([a, b], positions=[[0, 0, 0], [0, 0, r]]) for r in lengths]
-        alone = sum(x.energy for x in predict(model, [Atoms([n], positions=[[0, 0, 0]]) for n in (a, b)]))
+        atoms = [Atoms([n], positions=[[0, 0, 0]]) for n in (a, b)]
+        alone = sum(labels.energy for labels in predict(model, atoms))
         energies = np.array([x.energy for x in predict(model, frames)]) - alone
         falling = np.diff(energies) < 0
         rises_from = lengths[len(falling) if falling.all() else int(np.argmin(falling))]
         result[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = {
             "repulsive": bool(
-                np.isfinite(energies).all() and rises_from >= 0.8 * contact - 1e-9 and energies[0] > 0
+                np.isfinite(energies).all() and rises_from >= 0.7 * contact - 1e-9 and energies[0] > 0
             ),
             "rises_below": round(float(rises_from), 2),
             "energy_at_shortest": round(float(energies[0]), 2),

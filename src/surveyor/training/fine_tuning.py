@@ -43,11 +43,11 @@ class FineTuningSettings:
 
     updates: int = 1000
     batch_size: int = 4
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     decay: float = 0.05
-    loss: str = "weighted"
-    energy_weight: float = 10.0
-    forces_weight: float = 100.0
+    loss: str = "l1l2energyforces"
+    energy_weight: float = 4.0
+    forces_weight: float = 1.0
     ema_decay: float = 0.99
     threads: int | None = None
     device: str | None = None
