@@ -2,8 +2,8 @@
 
     python benchmarks/sketches.py --json benchmarks/results/sketches.json
 
-Exact gradients ∇θE of real molecules, cast to float32, are sketched in four ways; the kernel of the sketches is
-compared with the exact kernel K.
+Exact gradients ∇θE of real molecules, cast to float32, are sketched in four ways; the kernel of the
+sketches is compared with the exact kernel K.
 
 | measure      | definition                                                                           |
 |--------------|--------------------------------------------------------------------------------------|
@@ -63,7 +63,9 @@ def hadamard(sizes: list[int], dim: int, seed: int) -> Sketch:
         half = 1
         while half < length:
             pairs = x.view(len(g), -1, 2, half)
-            x = torch.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], 2).view(len(g), -1)
+            x = torch.stack([pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]], 2).view(
+                len(g), -1
+            )
             half *= 2
         return x[:, rows] / dim**0.5
 
@@ -76,7 +78,9 @@ def product(shapes: list[tuple[int, ...]], dim: int, seed: int) -> Sketch:
     parts, offset = [], 0
     for shape in shapes:
         size = int(np.prod(shape))
-        columns = shape[-1] if len(shape) > 1 else max(c for c in range(1, int(size**0.5) + 1) if size % c == 0)
+        columns = (
+            shape[-1] if len(shape) > 1 else max(c for c in range(1, int(size**0.5) + 1) if size % c == 0)
+        )
         left = torch.from_numpy(rng.standard_normal((size // columns, dim), dtype=np.float32))
         right = torch.from_numpy(rng.standard_normal((columns, dim), dtype=np.float32))
         parts.append((slice(offset, offset + size), left, right))
@@ -130,7 +134,9 @@ def figure(results: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "sketches.json")
     parser.add_argument("--potential", default="builtin")
     parser.add_argument("--structures", type=int, default=300)
@@ -155,6 +161,15 @@ def main() -> None:
         "SRHT": lambda dim, seed: hadamard(sizes, dim, seed),
         "product of layers": lambda dim, seed: product(shapes, dim, seed),
     }
+    report = {
+        "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "model": repr(potential),
+        "structures": len(structures),
+        "parameters": sum(sizes),
+        "seeds": list(range(options.seeds)),
+        "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
+        "versions": {name: version(name) for name in ("surveyor", "torch", "mace-torch", "numpy")},
+    }
     results: dict[str, dict[int, dict[str, float]]] = {}
     for name, make in makers.items():
         for dim in DIMS:
@@ -168,20 +183,13 @@ def main() -> None:
             mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
             mean["seconds"] = min(row["seconds"] for row in rows)
             results.setdefault(name, {})[dim] = mean
-            print(f"{name:18s} D={dim:5d}  " + "  ".join(f"{key} {value:.4g}" for key, value in mean.items()), flush=True)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
-        "model": repr(potential),
-        "structures": len(structures),
-        "parameters": sum(sizes),
-        "seeds": list(range(options.seeds)),
-        "machine": {"processor": platform.processor() or platform.machine(), "threads": 1},
-        "versions": {name: version(name) for name in ("surveyor", "torch", "mace-torch", "numpy")},
-        "results": results,
-    }
-    options.json.write_text(json.dumps(report, indent=1) + "\n")
-    figure(results, options.json.with_suffix(".png"))
+            print(
+                f"{name:18s} D={dim:5d}  " + "  ".join(f"{key} {value:.4g}" for key, value in mean.items()),
+                flush=True,
+            )
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report | {"results": results}, indent=1) + "\n")
+        figure(results, options.json.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from ase import Atoms
 from ase.build import molecule
 from e3nn import o3
 from mace import modules
-from tiny import random_crystal, random_molecule, tiny_mace
 
 from surveyor.errors import PotentialError
 from surveyor.features import ForceTangent, Tangent
 from surveyor.features.probes import directions
 from surveyor.potentials.mace import MacePotential
+from tiny import random_crystal, random_molecule, tiny_mace
 
 
 def omol_like(dtype: str = "float64", seed: int = 0) -> MacePotential:
@@ -251,7 +251,8 @@ def test_all_probes_are_the_force_components() -> None:
     assert len(rows.values) == 9
     # The total is linear in the readouts' last weights W, so that Σ_W W · ∂F/∂W is F itself.
     sizes = potential.parameter_sizes(potential.parameter_names())
-    parts = dict(zip(potential.parameter_names(), np.split(rows.values, np.cumsum(sizes)[:-1], 1), strict=True))
+    columns = np.split(rows.values, np.cumsum(sizes)[:-1], axis=1)
+    parts = dict(zip(potential.parameter_names(), columns, strict=True))
     forces = sum(
         parts[name] @ potential.model.get_parameter(name).numpy()
         for name in ("readouts.0.linear.weight", "readouts.1.linear_2.weight")

@@ -9,14 +9,20 @@ from itertools import islice
 import numpy as np
 from ase import Atoms
 
+from surveyor.calibration import Calibrations, KnownErrors, calibrate_both
 from surveyor.errors import SelectionError
 from surveyor.features.scaling import unit_mean_square
+from surveyor.forecast import SAMPLE, Forecast, forecast, sample
 from surveyor.linalg import cholesky
 from surveyor.posterior import Posterior
+from surveyor.reasons import own_directions, removed_shares
 from surveyor.structures.identity import structure_id
 from surveyor.types import FeatureMap, Features, Float64Array, Selector, Stopped
 
 BLOCK = 256
+
+REMOVES_SAMPLE = 20_000
+"""Pool structures that the removed variance is summed over: the sum must not cost more than the choice."""
 
 Progress = Callable[[int], None]
 Rule = Callable[[Features | None], Selector]
@@ -47,6 +53,8 @@ class Pick:
     |            | as a share of the pool's root mean square feature norm                            |
     | nearest    | id of the labelled structure of largest cosine similarity; None before any label  |
     | similarity | that cosine similarity                                                            |
+    | removes    | share of the pool's residual variance that it removes, of what the labelled       |
+    |            | structures and the picks before it leave (pools over 20,000: of a seeded sample)  |
     """
 
     index: int
@@ -55,17 +63,28 @@ class Pick:
     std: float
     nearest: str | None
     similarity: float | None
+    removes: float
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """The picks of one acquisition, best first."""
+    """The picks of one acquisition, best first.
+
+    | variable     | shape               | meaning                                                        |
+    |--------------|---------------------|----------------------------------------------------------------|
+    | directions   | (picks, dim) or None | `reasons.own_directions` of the picks; None: several rows each |
+    | forecast     |                     | None where none was asked for                                  |
+    | calibrations |                     | None where no errors on labelled structures were given         |
+    """
 
     picks: tuple[Pick, ...]
     stopped: Stopped
     n_pool: int
     n_duplicates: int
     n_labelled_in_pool: int
+    directions: Float64Array | None = None
+    forecast: Forecast | None = None
+    calibrations: Calibrations | None = None
 
     @property
     def indices(self) -> list[int]:
@@ -102,6 +121,8 @@ def acquire(
     seed: int,
     target: Featurised | None = None,
     exclude: Iterable[str] = (),
+    n_forecast: int = 0,
+    known: KnownErrors | None = None,
 ) -> Batch:
     """Pick n structures of the pool.
 
@@ -113,21 +134,37 @@ def acquire(
         noise: λ of the posterior that gives the picks' std.
         target: the structures that the rule aims at, where it aims at any.
         exclude: ids that must not be picked (failed labels).
+        n_forecast: how many labels to look ahead; the picks are the first n of the forecast's, and it ends
+            where the candidates do. 0: no forecast.
+        known: errors on the labelled structures, all of them; with these the batch is calibrated.
 
     Raises:
         SelectionError: n < 1, the pool is empty, n is larger than the number of candidates, or no candidate
-            is left.
+            is left; a negative n_forecast.
+        StructureError: too few labelled structures to calibrate with.
     """
     candidates, n_duplicates, n_known = _candidates(pool.ids, {*labelled.ids, *exclude})
     _check_size(n, len(pool), len(candidates), n_duplicates, n_known)
+    if n_forecast < 0:
+        raise SelectionError(f"forecast = {n_forecast}", expected="a number of labels, or 0 for no forecast")
+    ahead = max(n, min(n_forecast, len(candidates)))
     aims = [] if target is None else [target.features]
     candidate_features, train, *scaled = unit_mean_square(
         pool.features.take(candidates), labelled.features, *aims
     )
     selector = rule(scaled[0] if scaled else None)
-    selection = selector(candidate_features, train, n, rng=np.random.default_rng(seed))
-    chosen = candidate_features.take(selection.indices)
-    stds = _sequential_std(Posterior.fit(train, noise=noise), chosen)
+    selection = selector(candidate_features, train, ahead, rng=np.random.default_rng(seed))
+    posterior = Posterior.fit(train, noise=noise)
+    chosen = candidate_features.take(selection.indices[:n])
+    stds = _sequential_std(posterior, chosen)
+    removes = removed_shares(posterior, chosen, sample(candidate_features, REMOVES_SAMPLE, seed))
+    calibrations = None if known is None else calibrate_both(train, known, noise=noise, seed=seed)
+    outlook = None
+    if n_forecast:
+        path = candidate_features.take(selection.indices)
+        outlook = forecast(
+            posterior, path, sample(candidate_features, SAMPLE, seed), calibrations=calibrations
+        )
     nearest = _nearest(chosen, train, labelled.ids)
     picks = tuple(
         Pick(
@@ -137,12 +174,15 @@ def acquire(
             std=float(std),
             nearest=name,
             similarity=similarity,
+            removes=float(removed),
         )
-        for rank, (index, std, (name, similarity)) in enumerate(
-            zip(selection.indices, stds, nearest, strict=True)
+        for rank, (index, std, (name, similarity), removed) in enumerate(
+            zip(selection.indices[:n], stds, nearest, removes, strict=True)
         )
     )
-    return Batch(picks, selection.stopped, len(pool), n_duplicates, n_known)
+    stopped = Stopped.FILLED if len(selection) > n else selection.stopped
+    directions = own_directions(posterior, chosen)
+    return Batch(picks, stopped, len(pool), n_duplicates, n_known, directions, outlook, calibrations)
 
 
 def _candidates(ids: Sequence[str], taken: set[str]) -> tuple[list[int], int, int]:

@@ -71,7 +71,7 @@ def check_potential(source: str) -> Checkup:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != card["sha256"]:
         raise PotentialError(
-            f"{path} is not the file that its card describes: sha256 {digest[:12]}…, not {card['sha256'][:12]}…",
+            f"{path} is not the file of its card: sha256 {digest[:12]}…, not {card['sha256'][:12]}…",
             expected="weights and card of one training",
             todo="install the package again, or make the pair again with `surveyor pretrain`",
         )

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from ase import Atoms
 
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
+from surveyor.calibration import MIN_STRUCTURES, KnownErrors
 from surveyor.config import (
     AIMS,
     FEATURES,
@@ -23,7 +25,9 @@ from surveyor.errors import ConfigError, FeatureError, SelectionError
 from surveyor.features.store import StorableFeatureMap, open_store
 from surveyor.posterior import check_noise
 from surveyor.progress import Progress, Silent
+from surveyor.reasons import atom_shares
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
+from surveyor.structures.labels import has_labels, labels_of
 from surveyor.types import FeatureMap, Features, StructureSource
 
 if TYPE_CHECKING:
@@ -35,7 +39,8 @@ class Picked:
     """The chosen structures, best first, and how they were chosen.
 
     `structures` are copies with `surveyor_rank`, `surveyor_std`, `surveyor_id` and, where there were labelled
-    structures, `surveyor_nearest` (id) and `surveyor_similarity` in `info`.
+    structures, `surveyor_nearest` (id) and `surveyor_similarity` in `info`; where φ is a sum over atoms, each
+    atom's share of the residual variance is in `arrays` as `surveyor_atom_share`.
     """
 
     structures: list[Atoms]
@@ -64,6 +69,7 @@ def select(
     noise: float = 1e-4,
     seed: int = 0,
     device: str | None = None,
+    forecast: int = 0,
     progress: Progress | None = None,
 ) -> Picked:
     """Pick the n structures of a pool whose labels will teach the potential most.
@@ -80,6 +86,8 @@ def select(
         dim: sketch size of tangent features.
         noise: λ of the posterior, as a share of the pool's mean squared feature norm.
         seed: of sketch and random draws.
+        forecast: how many labels to look ahead; the result is in `batch.forecast`, in meV/atom and meV/Å
+            where `labelled` holds 20 or more structures with labels. 0: no forecast.
 
     Raises:
         SurveyorError: bad input of any kind; the message says what to do.
@@ -102,13 +110,21 @@ def select(
             return None
         return _featurise(f"features of the {what}", _again(source, model.elements), feature_map, progress)
 
+    if labelled is not None:
+        labelled = _again(labelled, model.elements)
     train = others("labelled", labelled) or Featurised(Features.empty(feature_map.dim), ())
     aim = others("target", target)
+    known = _known_errors(model, labelled, progress) if forecast and labelled is not None else None
     progress.start(f"choosing {n} of {len(pool_features)}")
     chosen = build_rule(SelectionConfig(rule=rule, noise=noise))
-    batch = acquire(pool_features, train, n, chosen, noise=noise, seed=seed, target=aim)
+    batch = acquire(
+        pool_features, train, n, chosen,
+        noise=noise, seed=seed, target=aim, n_forecast=forecast, known=known,
+    )  # fmt: skip
     progress.finish()
-    return Picked(_picked_structures(candidates, batch), batch)
+    structures = _picked_structures(candidates, batch)
+    _add_atom_shares(structures, batch, feature_map)
+    return Picked(structures, batch)
 
 
 def _check_arguments(features: str, rule: str, target: StructureSource | None, n: int, noise: float) -> None:
@@ -198,3 +214,41 @@ def _picked_structures(candidates: Iterable[Atoms], batch: Batch) -> list[Atoms]
             expected="the file that was embedded",
         )
     return [found[index] for index in batch.indices]
+
+
+def _add_atom_shares(structures: Sequence[Atoms], batch: Batch, feature_map: FeatureMap) -> None:
+    if batch.directions is None:
+        return
+    for atoms, direction in zip(structures, batch.directions, strict=True):
+        shares = atom_shares(feature_map, atoms, direction)
+        if shares is not None:
+            atoms.set_array("surveyor_atom_share", shares)
+
+
+def _known_errors(
+    potential: MacePotential, labelled: StructureSource, progress: Progress
+) -> KnownErrors | None:
+    """The potential's errors on labelled structures; None where labels are missing or too few.
+
+    Structures of one reaction are held out together where all name theirs, and repeated ones in any case.
+    """
+    from surveyor.training.references import refit_reference_energies
+
+    structures = list(_again(labelled, potential.elements))
+    if len(structures) < MIN_STRUCTURES or not all(has_labels(atoms) for atoms in structures):
+        return None
+    progress.start("errors on the labelled", len(structures))
+    shifted = potential.with_reference_shifts(refit_reference_energies(potential, structures))
+    pairs = [
+        (labels_of(atoms, f"labelled structure {number}"), predicted)
+        for number, (atoms, predicted) in enumerate(zip(structures, shifted.predict(structures), strict=True))
+    ]
+    energy = 1e3 * np.array([(label.energy - p.energy) / len(p.forces) for label, p in pairs])
+    forces = 1e3 * np.array([np.abs(label.forces - p.forces).mean() for label, p in pairs])
+    progress.finish(f"{np.abs(energy).mean():.1f} meV/atom, {forces.mean():.0f} meV/Å")
+    groups = [str(atoms.info.get("reaction", "")) for atoms in structures]
+    if "" in groups or len(set(groups)) < 2:
+        groups = [structure_id(atoms) for atoms in structures]
+    if not (energy.any() and forces.any() and len(set(groups)) > 1):
+        return None  # the potential's own predictions, or copies of one structure
+    return KnownErrors(energy, forces, groups)

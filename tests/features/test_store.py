@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from conftest import rattled
-from tiny import tiny_mace
 
+from conftest import rattled
 from surveyor.errors import FeatureError
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.features.store import embed, open_store
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import structure_id
 from surveyor.types import Features
+from tiny import tiny_mace
 
 
 class Composition:
@@ -84,7 +84,7 @@ def test_a_complete_store_is_not_computed_again(tmp_path: Path) -> None:
     before = digest(tmp_path / "s")
 
     class Untouchable(Composition):
-        def __call__(self, structures: Sequence[Atoms]) -> Features:
+        def __call__(self, structures: Sequence[Atoms]) -> Features:  # noqa: ARG002
             raise AssertionError("computed again")
 
     embed(structures, Untouchable(), tmp_path / "s", block=3)

@@ -1,4 +1,4 @@
-"""What makes the fast rules exact: float32 bounds that hold, projections that miss nothing; and fast: laziness."""
+"""What makes the fast rules exact (bounds that hold) and fast (rows that are left alone)."""
 
 from __future__ import annotations
 
@@ -55,18 +55,19 @@ def test_single_precision_distances_err_less_than_derived(kind: str) -> None:
 
 
 def test_half_tightened_bounds_hold() -> None:
-    X = grouped(pool("clustered", 400, dim=40, dtype=np.float32))
-    train = Features.one_row_each(pool("clustered", 100, dim=40, seed=1, dtype=np.float32))
+    X = grouped(pool("clustered", 400, dim=150, dtype=np.float32))
+    train = Features.one_row_each(pool("clustered", 140, dim=150, seed=1, dtype=np.float32))
     view = Pool(X)
     score = VarianceBounds(view, squared_norms(X.values), Directions(train.values, NOISE, view.dtype))
     exact = score.exact(everything(view))[0].copy()
     lazy = VarianceBounds(view, squared_norms(X.values), Directions(train.values, NOISE, view.dtype))
-    level = float(np.median(exact))
+    level = float(np.quantile(exact, 0.9))
     lazy.tighten(everything(view), level)
     assert (lazy.bounds >= exact - 1e-6).all()
     assert (lazy.absorbed < lazy.n_vectors).any()  # some rows dropped out early
     done = lazy.absorbed[view.starts[:-1]] == lazy.n_vectors
     assert (done | (lazy.bounds <= level)).all()
+    assert done.any()
 
 
 def test_added_directions_leave_the_posterior_covariance() -> None:
@@ -106,11 +107,12 @@ def test_the_projection_spares_most_rows_of_a_clustered_pool() -> None:
 
 def test_lazy_selection_absorbs_a_fraction_of_what_plain_selection_does() -> None:
     spectrum = np.arange(1, 65) ** -0.75
-    rows = (pool("random", 20_200, dim=64) * spectrum).astype(np.float32)
-    X, train = Features.one_row_each(rows[200:]), Features.one_row_each(rows[:200])
+    size = np.exp(0.5 * np.random.default_rng(0).standard_normal((20_200, 1)))
+    rows = (size * pool("random", 20_200, dim=64) * spectrum).astype(np.float32)
+    X, train = Features.one_row_each(rows[200:]), Features.one_row_each(rows[:10])
     view = Pool(X)
     score = VarianceBounds(view, squared_norms(X.values), Directions(train.values, NOISE, view.dtype))
-    lazy_greedy(score, Novelty(train.values), Limits(50))
+    lazy_greedy(score, Novelty(train.values), Limits(20))
     assert score.absorbed.mean() < 0.5 * score.n_vectors
 
 

@@ -121,7 +121,7 @@ class Activations:
 class ForceActivations:
     """Rows −dφ(x + εv)/dε of pooled activations φ along probe directions v.
 
-    If energies are linear in φ, E = w·φ, then forces are linear in these rows with the same w: v·F = −w·dφ/dε.
+    If energies are linear in φ, E = w·φ, then forces are linear in these rows: v·F = −w·dφ/dε.
 
     | variable | shape    | meaning                                               |
     |----------|----------|-------------------------------------------------------|

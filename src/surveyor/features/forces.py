@@ -84,7 +84,7 @@ class ForceTangent:
 class EnergyForceTangent:
     """Energy and force rows of each structure, each divided by the noise of its label.
 
-    Rows ∇θE/σ_E and ∇θ(v·F)/σ_F: with labels divided alike, every row has unit noise (λ = 1 on a common scale).
+    Rows ∇θE/σ_E and ∇θ(v·F)/σ_F: with labels divided alike, every row has unit noise (λ = 1).
 
     | variable | unit  | meaning                                                 |
     |----------|-------|---------------------------------------------------------|

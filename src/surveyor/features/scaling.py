@@ -29,10 +29,10 @@ def normalised(rows: FloatArray, structures: Sequence[Atoms], normalise: Normali
     | structures | (rows,)     | the structures, for their n    |
     """
     if normalise == "atoms":
-        return rows / np.array([len(atoms) for atoms in structures])[:, None]
+        return np.asarray(rows / np.array([len(atoms) for atoms in structures])[:, None])
     if normalise == "cosine":
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+        return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
     return rows
 
 
@@ -49,8 +49,6 @@ def unit_mean_square(pool: Features, *others: Features) -> tuple[Features, ...]:
     if scale == 0.0:
         raise FeatureError("all feature rows of the pool are zero", expected="features that vary")
     return tuple(
-        Features(
-            (features.values / features.values.dtype.type(scale)), features.owner, features.n_structures
-        )
+        Features((features.values / features.values.dtype.type(scale)), features.owner, features.n_structures)
         for features in (pool, *others)
     )

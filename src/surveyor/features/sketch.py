@@ -55,7 +55,9 @@ class CountSketch:
 
     def __init__(self, size: int, dim: int, seed: int) -> None:
         if dim < 1:
-            raise FeatureError(f"a sketch of {dim} columns", expected="dim ≥ 1, or None for the gradient itself")
+            raise FeatureError(
+                f"a sketch of {dim} columns", expected="dim ≥ 1, or None for the gradient itself"
+            )
         rng = np.random.default_rng([seed, size, dim])
         self.size = size
         self.dim = dim
@@ -120,9 +122,7 @@ class GradientRows:
         sketch: S, or the identity.
     """
 
-    def __init__(
-        self, names: Sequence[str], sizes: Sequence[int], sketch: CountSketch | Identity
-    ) -> None:
+    def __init__(self, names: Sequence[str], sizes: Sequence[int], sketch: CountSketch | Identity) -> None:
         self.offsets = dict(zip(names, accumulate(sizes, initial=0), strict=False))
         self.sketch = sketch
 

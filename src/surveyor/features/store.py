@@ -2,13 +2,13 @@
 
     store.zarr/
       zarr.json            what the rows depend on: feature map and settings, potential, block size, dtype
-      blocks/000000/       values (rows, dim), owner (rows,), ids (structures, 32): a fixed number of structures
+      blocks/000000/       values (rows, dim), owner (rows,), ids (structures, 32)
       blocks/000001/
       complete/            there once the last block is written
 
-A block is made under another name and renamed when it is whole, so that a kill at any moment costs one block
-and leaves nothing half-written; blocks are cut at fixed numbers, so that a resumed store equals, byte for byte,
-one that was never interrupted.
+A block is made under another name and renamed when it is whole, so that a kill at any moment costs one
+block and leaves nothing half-written; blocks are cut at fixed numbers, so that a resumed store equals, byte
+for byte, one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class FeatureStore:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            attributes = dict(zarr.open_group(self.path, mode="r").attrs)
+            attributes: dict[str, Any] = dict(zarr.open_group(self.path, mode="r").attrs)
         except FileNotFoundError as error:
             raise FeatureError(
                 f"no feature store at {self.path}", expected="a folder that `surveyor embed` wrote"
@@ -65,10 +65,10 @@ class FeatureStore:
                 expected="a folder that this version's `surveyor embed` wrote",
                 todo="embed the structures again, into a new folder",
             )
-        self.settings: dict[str, Any] = dict(attributes["settings"])  # type: ignore[arg-type]
-        self.dim: int = int(attributes["dim"])  # type: ignore[arg-type]
+        self.settings: dict[str, Any] = dict(attributes["settings"])
+        self.dim: int = int(attributes["dim"])
         self.dtype: str = str(attributes["dtype"])
-        self.block: int = int(attributes["block"])  # type: ignore[call-overload]
+        self.block: int = int(attributes["block"])
 
     @property
     def complete(self) -> bool:
@@ -88,7 +88,8 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         state = "" if self.complete else ", not complete"
-        return f"FeatureStore({self.path}: {len(self)} structures × {self.dim}, {self.settings['features']}{state})"
+        what = f"{len(self)} structures × {self.dim}, {self.settings['features']}{state}"
+        return f"FeatureStore({self.path}: {what})"
 
     def block_ids(self, number: int) -> list[str]:
         """Ids of the structures of one block."""
@@ -165,6 +166,7 @@ def embed(
     path = Path(path)
     try:
         store = _create_or_open(path, feature_map, block, dtype)
+        (path / "blocks").mkdir(exist_ok=True)
         for partial in (path / "blocks").glob(".*"):
             shutil.rmtree(partial)
         done = store.n_blocks
@@ -195,16 +197,14 @@ def _batched(structures: Iterable[Atoms], size: int) -> Iterator[list[Atoms]]:
         yield batch
 
 
-def _create_or_open(
-    path: Path, feature_map: StorableFeatureMap, block: int, dtype: str
-) -> FeatureStore:
+def _create_or_open(path: Path, feature_map: StorableFeatureMap, block: int, dtype: str) -> FeatureStore:
     settings = json.loads(json.dumps(dict(feature_map.settings)))
     if not (path / "zarr.json").exists():
         if path.exists() and any(entry for entry in path.iterdir() if not entry.name.startswith(".")):
             raise FeatureError(
                 f"{path} is not empty and no feature store", expected="a new folder, or a feature store"
             )
-        (path / "blocks").mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         attributes = {
             "surveyor_features": FORMAT,
             "settings": settings,
@@ -256,7 +256,9 @@ def _other_structures(path: Path, got: str) -> FeatureError:
 
 def _write_block(store: FeatureStore, number: int, features: Features, ids: list[str]) -> None:
     if features.dim != store.dim:
-        raise FeatureError(f"features of width {features.dim}", expected=f"width {store.dim}, as in {store.path}")
+        raise FeatureError(
+            f"features of width {features.dim}", expected=f"width {store.dim}, as in {store.path}"
+        )
     letters = np.array([list(name.encode("ascii")) for name in ids], dtype=np.uint8)
     arrays = {
         "values": features.values.astype(store.dtype),

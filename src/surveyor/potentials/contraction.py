@@ -40,9 +40,7 @@ class Couplings:
         dense = tensor.detach().cpu().double().reshape(-1, *(d,) * degree, paths)
         ascending = list(itertools.combinations_with_replacement(range(d), degree))
         position = {factors: number for number, factors in enumerate(ascending)}
-        target = [
-            position[tuple(sorted(factors))] for factors in itertools.product(range(d), repeat=degree)
-        ]
+        target = [position[tuple(sorted(factors))] for factors in itertools.product(range(d), repeat=degree)]
         summed = dense.new_zeros(len(dense), len(ascending), paths)
         summed.index_add_(1, torch.tensor(target), dense.reshape(len(dense), -1, paths))
         largest = summed.abs().amax(dim=2)
@@ -85,9 +83,7 @@ class ContractionRule:
     def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
         return tap(inputs, self.own_forward(*inputs))
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         x, elements = inputs
         groups = rows.by_element
         if elements.shape[1] == 1:  # the elements share their weights
@@ -118,10 +114,10 @@ def _sums_of_products(
     at_once = max(1, (CPU_CHUNK if features.device.type == "cpu" else GPU_CHUNK) // max(1, nodes * channels))
     sums = []
     for components, factors in zip(
-        couplings.components.split(at_once), couplings.factors.split(at_once), strict=True
+        torch.split(couplings.components, at_once), torch.split(couplings.factors, at_once), strict=True
     ):
         products = upstream.index_select(1, components)
         for factor in factors.unbind(1):
             products = products * features.index_select(1, factor)
-        sums.append(groups.total(products.flatten(1)).unflatten(1, (-1, channels)))
+        sums.append(groups.total(products.flatten(1)).view(groups.count, -1, channels))
     return torch.cat(sums, dim=1) if sums else features.new_zeros(groups.count, 0, channels)

@@ -1,8 +1,8 @@
 """Parameter gradients of every structure of a batch, from one forward and one backward pass.
 
 A backward pass of the whole batch to the outputs of the modules (not to their parameters) gives all that each
-structure's gradient is made of: the inputs of its own nodes and edges, and the gradients at their outputs. The
-gradients are handed on in blocks, a parameter at a time, so that a sketch of them never needs them whole.
+structure's gradient is made of: the inputs of its own nodes and edges, and the gradients at their outputs.
+The gradients are handed on in blocks, a parameter at a time, so that a sketch of them never needs them whole.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class GradientPlan:
     ) -> Iterator[tuple[int, Block]]:
         """∂(v·F_b)/∂θ of every structure b and probe v, in blocks with the probe's number.
 
-        v·F = −D with D = dE(x + εv)/dε, so its parameter gradient is minus the tangent along v of the blocks of
-        ∂E/∂θ. Those are made of a module's input h and of ȳ = ∂E/∂y at its output. Their tangents are ∂D/∂h̄, with
-        h̄ = ∂E/∂h, and ∂D/∂y: a second backward pass gives both, for all structures.
+        v·F = −D with D = dE(x + εv)/dε, so its parameter gradient is minus the tangent along v of the blocks
+        of ∂E/∂θ. Those are made of a module's input h and of ȳ = ∂E/∂y at its output. Their tangents are
+        ∂D/∂h̄, with h̄ = ∂E/∂h, and ∂D/∂y: a second backward pass gives both, for all structures.
 
         | variable | shape              | meaning                              |
         |----------|--------------------|--------------------------------------|
@@ -186,7 +186,7 @@ def _tangent(
         dual = _dual(gradient, change)
         moved = []
         for block in capture.rule.blocks(rows, inputs, dual):
-            tangent = forward_ad.unpack_dual(block.values).tangent
+            tangent = forward_ad.unpack_dual(block.values).tangent  # type: ignore[no-untyped-call]
             if tangent is not None:
                 moved.append(Block(block.name, block.entries, block.owner, -tangent.clone()))
     yield from moved
@@ -195,7 +195,9 @@ def _tangent(
 def _dual(value: torch.Tensor, tangent: torch.Tensor | None) -> torch.Tensor:
     if tangent is None:
         return value.detach()
-    return forward_ad.make_dual(value.detach(), tangent.detach())
+    primal, along = value.detach(), tangent.detach()
+    dual: torch.Tensor = forward_ad.make_dual(primal, along)  # type: ignore[no-untyped-call]
+    return dual
 
 
 def _distinct(values: Iterator[torch.Tensor]) -> list[torch.Tensor]:

@@ -90,7 +90,14 @@ class MacePotential:
     """
 
     def __init__(self, model: torch.nn.Module, *, source: str = "model", head: str | None = None) -> None:
-        for attribute in ("interactions", "products", "readouts", "atomic_energies_fn", "atomic_numbers", "r_max"):
+        for attribute in (
+            "interactions",
+            "products",
+            "readouts",
+            "atomic_energies_fn",
+            "atomic_numbers",
+            "r_max",
+        ):
             if not hasattr(model, attribute):
                 raise PotentialError(
                     f"{source} holds a {type(model).__name__} without '{attribute}'",
@@ -133,14 +140,24 @@ class MacePotential:
             torch.zeros(1, device=target)
         except (RuntimeError, AssertionError) as error:
             raise PotentialError(
-                f"device {device!r} cannot be used: {str(error).splitlines()[0]}", expected="cpu, or a GPU of this machine"
+                f"device {device!r} cannot be used: {str(error).splitlines()[0]}",
+                expected="cpu, or a GPU of this machine",
             ) from error
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about TorchScript, inside e3nn
                 # The user named this file as a model: unpickling it is what opening a .model means.
                 model = torch.load(path, map_location=target, weights_only=False)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, ImportError, KeyError, ValueError, OSError) as error:
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            AttributeError,
+            ImportError,
+            KeyError,
+            ValueError,
+            OSError,
+        ) as error:
             raise PotentialError(
                 f"{path} is not a model file ({type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else 'empty'})",
                 expected="a .model that mace-torch 0.3.x saved",
@@ -195,8 +212,12 @@ class MacePotential:
         """A copy whose atomic energies are shifted by so many eV each; the forces stay the same."""
         model = copy.deepcopy(self.model)
         energies = cast(torch.Tensor, cast(torch.nn.Module, model.atomic_energies_fn).atomic_energies)
-        shift = torch.tensor([shifts.get(z, 0.0) for z in self.elements], dtype=energies.dtype, device=self.device)
-        energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0] += shift
+        shift = torch.tensor(
+            [shifts.get(z, 0.0) for z in self.elements], dtype=energies.dtype, device=self.device
+        )
+        energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0] += (
+            shift
+        )
         return MacePotential(model, source=self.source, head=self.head)
 
     @cached_property
@@ -308,7 +329,7 @@ class MacePotential:
         """For each layer, the columns of the concatenated node features that are 0e irreps."""
         columns, offset = [], 0
         for product in cast(torch.nn.ModuleList, self.model.products):
-            irreps = o3.Irreps(str(product.linear.irreps_out))
+            irreps = o3.Irreps(str(cast(torch.nn.Module, product.linear).irreps_out))
             scalars = [
                 torch.arange(offset + part.start, offset + part.stop)
                 for part, (_, irrep) in zip(irreps.slices(), irreps, strict=True)
@@ -335,7 +356,7 @@ class MacePotential:
     def activation_slopes(
         self, batch: Sequence[Atoms], layers: Sequence[int], probes: torch.Tensor
     ) -> Iterator[FloatArray]:
-        """d/dε of the activations h of one batch at x + εv, for each probe v (n_atoms, 3): (n_atoms, Σ widths).
+        """d/dε of the activations h of a batch at x + εv, for each probe v (n_atoms, 3): (n_atoms, Σ widths).
 
         With u of the shape of h, dh/dε is the gradient with respect to u of v·∂(u·h)/∂x.
         """
@@ -363,9 +384,11 @@ class MacePotential:
             PotentialError: nothing matches, or the expression is malformed.
         """
         names = [name for name, _ in self.model.named_parameters()]
-        expression = {"all": "", "readout": r"^readouts\.", "interactions": r"^(interactions|products)\."}.get(
-            pattern, pattern
-        )
+        expression = {
+            "all": "",
+            "readout": r"^readouts\.",
+            "interactions": r"^(interactions|products)\.",
+        }.get(pattern, pattern)
         try:
             chosen = [name for name in names if re.search(expression, name)]
         except re.error as error:
@@ -374,9 +397,7 @@ class MacePotential:
                 expected="all, readout, interactions, or a regular expression",
             ) from error
         if not chosen:
-            raise PotentialError(
-                f"no parameter matches {pattern!r}", expected="one of " + ", ".join(names)
-            )
+            raise PotentialError(f"no parameter matches {pattern!r}", expected="one of " + ", ".join(names))
         return chosen
 
     def parameter_sizes(self, names: Sequence[str]) -> list[int]:
@@ -429,7 +450,8 @@ class MacePotential:
         }
         rest = tuple(name for name in names if name not in covered and name not in spread)
         geometry = tuple(
-            cast(torch.nn.Module, getattr(self.model, name)) for name in ("spherical_harmonics", "radial_embedding")
+            cast(torch.nn.Module, getattr(self.model, name))
+            for name in ("spherical_harmonics", "radial_embedding")
         )
         return GradientPlan(self.model, self.energies, rules, spread, wanted, rest, geometry)
 
@@ -437,10 +459,10 @@ class MacePotential:
 def randomly_initialised(potential: MacePotential, seed: int) -> MacePotential:
     """The same architecture with fresh weights: what a representation is worth without pretraining.
 
-    Weights are drawn as mace and e3nn draw them before training: standard normal ones in equivariant layers and
-    radial networks (the layers bring their own scales), U(−1/√fan, 1/√fan) in torch's layers, normal ones over
-    the number of paths in symmetric contractions; biases are zero, norms one. Buffers (atomic energies, scale,
-    shift, couplings) stay, and so do scalar parameters.
+    Weights are drawn as mace and e3nn draw them before training: standard normal ones in equivariant layers
+    and radial networks (the layers bring their own scales), U(−1/√fan, 1/√fan) in torch's layers, normal ones
+    over the number of paths in symmetric contractions; biases are zero, norms one. Buffers (atomic energies,
+    scale, shift, couplings) stay, and so do scalar parameters.
 
     Args:
         potential: left as it is.
@@ -474,6 +496,8 @@ def randomly_initialised(potential: MacePotential, seed: int) -> MacePotential:
 def _contraction_tensors(module: torch.nn.Module) -> dict[int, tuple[str, torch.Tensor]]:
     """For each degree of a symmetric contraction, the name of its weights and its coupling tensor U."""
     highest = cast(int, module.correlation)
-    names = {highest: "weights_max"} | {degree: f"weights.{highest - 1 - degree}" for degree in range(1, highest)}
+    names = {highest: "weights_max"} | {
+        degree: f"weights.{highest - 1 - degree}" for degree in range(1, highest)
+    }
     buffers = dict(module.named_buffers())
     return {degree: (name, buffers[f"U_matrix_{degree}"]) for degree, name in names.items()}

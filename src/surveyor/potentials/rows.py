@@ -9,7 +9,6 @@ from itertools import pairwise
 import torch
 from torch.nn.functional import pad
 
-
 MANY = 32
 """Rows a group from which a matrix product for each group is faster on a CPU."""
 

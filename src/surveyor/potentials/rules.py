@@ -46,9 +46,7 @@ class IrrepsLinear(_Whole):
 
     module: o3.Linear
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         segments = _segments(rows, self.domain)
         fields_in = irreps_fields(inputs[0], self.module.irreps_in)
         fields_out = irreps_fields(gradient, self.module.irreps_out)
@@ -84,9 +82,7 @@ class ElementProduct(_Whole):
             and module.irreps_in2[0].ir == o3.Irrep("0e")
         )
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         groups = rows.by_element
         fields_in = irreps_fields(inputs[0], self.module.irreps_in1)
         fields_out = irreps_fields(gradient, self.module.irreps_out)
@@ -108,14 +104,14 @@ class ElementProduct(_Whole):
 
 
 class RadialLayer(_Whole):
-    """A layer of e3nn's FullyConnectedNet: y = act(c x W), tapped at z = c x W: ∂E/∂W = c Σ_r x_r ⊗ ∂E/∂z_r."""
+    """A layer of e3nn's FullyConnectedNet, y = act(z) with z = c x W: ∂E/∂W = c Σ_r x_r ⊗ ∂E/∂z_r."""
 
     @property
     def scale(self) -> float:
         fan = self.module.h_in * self.module.var_in  # type: ignore[operator]
         if self.module.act is None:
-            fan /= self.module.var_out  # type: ignore[operator]
-        return float(fan**-0.5)  # type: ignore[operator]
+            fan /= self.module.var_out
+        return float(fan**-0.5)
 
     def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
         z = tap(inputs, inputs[0] @ (self.module.weight * self.scale))  # type: ignore[operator]
@@ -123,11 +119,10 @@ class RadialLayer(_Whole):
             return z
         return self.module.act(z) * self.module.var_out**0.5  # type: ignore[no-any-return, operator]
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         values = _segments(rows, self.domain).outer(inputs[0][:, None], gradient[:, None])
-        yield Block(self.parameter("weight"), slice(0, values[0].numel()), None, self.scale * values.flatten(1))
+        whole = slice(0, values[0].numel())
+        yield Block(self.parameter("weight"), whole, None, self.scale * values.flatten(1))
 
 
 class Affine(_Whole):
@@ -135,9 +130,7 @@ class Affine(_Whole):
 
     module: torch.nn.Linear
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         segments = _segments(rows, self.domain)
         x, g = inputs[0].flatten(1), gradient.flatten(1)
         values = segments.outer(g[:, None], x[:, None])
@@ -155,9 +148,7 @@ class Norm(_Whole):
     def fits(module: torch.nn.Module) -> bool:
         return isinstance(module, torch.nn.LayerNorm) and len(module.normalized_shape) == 1
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         segments = _segments(rows, self.domain)
         standard = layer_norm(inputs[0], self.module.normalized_shape, eps=self.module.eps)
         whole = slice(0, gradient.shape[1])
@@ -171,16 +162,14 @@ class Lookup(_Whole):
 
     module: torch.nn.Embedding
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         chosen = one_hot(inputs[0].flatten(), self.module.num_embeddings).to(gradient.dtype)
         values = _segments(rows, self.domain).outer(chosen[:, None], gradient.flatten(1)[:, None])
         yield Block(self.parameter("weight"), slice(0, values[0].numel()), None, values.flatten(1))
 
 
 class NodeScalar:
-    """A scalar θ that enters node by node, so that ∂E_b/∂θ = Σ_{r∈b} ∂E/∂θ_r with a copy θ_r for each node."""
+    """A scalar θ that enters node by node, so that ∂E_b/∂θ = Σ_{r∈b} ∂E/∂θ_r with a copy θ_r a node."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -189,7 +178,10 @@ class NodeScalar:
         raise NotImplementedError("a scalar parameter is no module")
 
     def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor  # noqa: ARG002
+        self,
+        rows: Rows,
+        inputs: tuple[torch.Tensor, ...],  # noqa: ARG002
+        gradient: torch.Tensor,
     ) -> Iterator[Block]:
         yield Block(self.name, slice(0, 1), None, rows.nodes.total(gradient))
 

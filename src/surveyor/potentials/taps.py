@@ -36,9 +36,7 @@ class Rule(Protocol):
     def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
         """The module's own result; calls `tap` on the quantity in which it is linear in its parameters."""
 
-    def blocks(
-        self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor
-    ) -> Iterator[Block]:
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         """Blocks from the tapped inputs and the gradient of the tapped output."""
 
 
@@ -88,12 +86,13 @@ def tapped(
         for name, rule in rules.items():
             module = model.get_submodule(name)
             stack.callback(_put_back, module.__dict__, "forward", module.__dict__.get("forward"))
-            module.forward = _tapped_forward(rule, Tap(rule, captures))  # type: ignore[method-assign]
+            module.forward = _tapped_forward(rule, Tap(rule, captures))
         for name, rule in spread.items():
             path, _, own_name = name.rpartition(".")
             own = model.get_submodule(path)._parameters
             stack.callback(_put_back, own, own_name, own[own_name])
-            leaf = model.get_parameter(name).detach().expand(len(rows.elements), 1).clone().requires_grad_(True)
+            value = model.get_parameter(name).detach()
+            leaf = value.expand(len(rows.elements), 1).clone().requires_grad_(True)
             captures.append(Capture(rule, (), leaf))
             own[own_name] = leaf  # type: ignore[assignment]
         yield captures

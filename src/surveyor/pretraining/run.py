@@ -69,23 +69,33 @@ def pretrain(
     data = _label_and_split(recipe, folder, report)
     model = _train(recipe, folder, data, report)
     measured = _cached(folder / "errors.json", lambda: _evaluate(recipe, folder, model, report))
-    checks = _cached(folder / "checks.json", lambda: _check(recipe, folder, model, report))
-    card = folder / f"{recipe.name}.json"
     training = _cached(folder / "fit.json", lambda: _training_record(folder))
-    write_json(card, make_card(recipe, model, data["counts"], measured, checks, training))
-    report("card", 1, 1, card.name)
-    if output is None:
-        return model
-    output.parent.mkdir(parents=True, exist_ok=True)
-    for source, target in ((model, output), (card, output.with_suffix(".json"))):
-        part = target.with_name(target.name + ".part")
-        shutil.copyfile(source, part)
-        part.replace(target)
-    return output
+
+    def publish(checks: dict[str, Any]) -> Path:
+        card = folder / f"{recipe.name}.json"
+        write_json(card, make_card(recipe, model, data["counts"], measured, checks, training))
+        report("card", 1, 1, card.name)
+        if output is None:
+            return model
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _copy(model, output)
+        _copy(card, output.with_suffix(".json"))
+        return output
+
+    if not (folder / "checks.json").is_file():
+        publish({})  # the checks take long, and the weights can be used meanwhile
+    return publish(_cached(folder / "checks.json", lambda: _check(recipe, folder, model, report)))
 
 
 def _silent(_: str, __: int, ___: int, ____: str) -> None:
     pass
+
+
+def _copy(source: Path, target: Path) -> None:
+    """In place only when it is whole."""
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(source, part)
+    part.replace(target)
 
 
 def _cached(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -154,9 +164,7 @@ def _train(recipe: Recipe, folder: Path, data: dict[str, Any], report: Progress)
 
     energies = {int(z): float(e) for z, e in data["atom_energies"].items()}
     trained = fit(recipe, energies, folder / "training", on_line)
-    part = model.with_name(model.name + ".part")
-    shutil.copyfile(trained, part)
-    part.replace(model)
+    _copy(trained, model)
     return model
 
 
@@ -219,11 +227,12 @@ def _extra(recipe: Recipe, folder: Path, model: Any, path: Path) -> dict[str, An
             }
             copy.arrays["REF_forces"] = labels.forces
             frames.append(copy)
+    labelled = open_journal(recipe, folder).keys
     smiles = {
         part
-        for split in ("train", "valid")
-        for atoms in _read(folder / "training" / f"{split}.extxyz")
-        for part in str(atoms.info["smiles"]).split(".")
+        for task in make_tasks(recipe)
+        if task.split in ("train", "valid") and task.key in labelled
+        for part in task.smiles
     }
     summary = errors(frames, predict(model, frames), lambda a: str(a.info["config_type"]))
     return {

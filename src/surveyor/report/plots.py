@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from surveyor.campaign import RoundRecord
 
@@ -36,6 +37,9 @@ def learning_curve(rounds: Sequence[RoundRecord]) -> str | None:
         left.set(xlabel="labelled structures", ylabel="energy MAE, meV/atom", yscale="log")
         right.plot(labels, [r.force_mae for r in shown], "o-", color=ORANGE)
         right.set(xlabel="labelled structures", ylabel="force MAE, meV/Å", yscale="log")
+        for axis in (left, right):
+            axis.yaxis.set_major_formatter(ScalarFormatter())
+            axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
         return _data_uri(figure)
 
 

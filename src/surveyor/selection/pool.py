@@ -15,10 +15,10 @@ CACHED_BYTES = 512 * 2**20
 class Pool:
     """Features with fast access to the rows of a few structures.
 
-    | variable | shape             | meaning                                        |
-    |----------|-------------------|------------------------------------------------|
+    | variable | shape             | meaning                                              |
+    |----------|-------------------|------------------------------------------------------|
     | starts   | (structures + 1,) | the rows of structure s are starts[s] … starts[s + 1] |
-    | single   |                   | every structure owns exactly one row           |
+    | single   |                   | every structure owns exactly one row                 |
     """
 
     def __init__(self, features: Features) -> None:
@@ -31,9 +31,12 @@ class Pool:
         # double precision is worked on as it is; single and half precision are read as float32
         wide = features.values.dtype.itemsize >= 8
         self.dtype: type[np.floating] = np.float64 if wide else np.float32
-        in_memory = isinstance(features.values, np.ndarray)
-        self._array = np.asarray(features.values) if in_memory else None
-        self._cache = None if in_memory else _RowCache(features.values, self.dtype)
+        stored = features.values
+        self._reader: _Memory | _RowCache = (
+            _Memory(np.asarray(stored), self.dtype)
+            if isinstance(stored, np.ndarray)
+            else _RowCache(stored, self.dtype)
+        )
 
     def rows_of(self, structures: IndexArray) -> IndexArray:
         """Row numbers of the structures, one structure after the other."""
@@ -52,14 +55,7 @@ class Pool:
 
     def take(self, rows: IndexArray, *, keep: bool = True) -> NDArray[np.floating]:
         """The given rows (len(rows), dim) in the working dtype; `keep` them at hand if reading is slow."""
-        if self._array is None:
-            assert self._cache is not None  # noqa: S101
-            return self._cache.take(rows, keep=keep)
-        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-            found = self._array[rows[0] : rows[-1] + 1]  # a slice needs no copy
-        else:
-            found = self._array[rows]
-        return found.astype(self.dtype, copy=False)
+        return self._reader.take(rows, keep=keep)
 
     def structure(self, structure: int) -> Float64Array:
         """The rows of one structure in float64."""
@@ -68,7 +64,25 @@ class Pool:
 
     def missing(self, rows: IndexArray) -> bool:
         """Whether reading these rows would be slow."""
-        return self._cache is not None and self._cache.missing(rows)
+        return self._reader.missing(rows)
+
+
+class _Memory:
+    """Rows of an array in memory or in a memory map."""
+
+    def __init__(self, values: NDArray[np.floating], dtype: type[np.floating]) -> None:
+        self._values = values
+        self._dtype = dtype
+
+    def missing(self, rows: IndexArray) -> bool:  # noqa: ARG002
+        return False
+
+    def take(self, rows: IndexArray, *, keep: bool) -> NDArray[np.floating]:  # noqa: ARG002
+        if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            found = self._values[rows[0] : rows[-1] + 1]  # a slice needs no copy
+        else:
+            found = self._values[rows]
+        return found.astype(self._dtype, copy=False)
 
 
 class _RowCache:

@@ -40,6 +40,22 @@ _ARCHITECTURE = (
     "MLP_irreps", "radial_MLP", "radial_type", "num_radial_basis", "num_cutoff_basis", "pair_repulsion",
     "distance_transform", "interaction", "interaction_first", "gate", "avg_num_neighbors",
 )  # fmt: skip
+_SET_HERE = (
+    "h", "help", "config", "work_dir", "model_dir", "log_dir", "checkpoints_dir", "results_dir",
+)  # fmt: skip
+_STAGE_TWO = tuple(
+    f"{prefix}_{name}"
+    for prefix in ("swa", "stage_two")
+    for name in ("lr", "energy_weight", "forces_weight", "stress_weight")
+)
+# mace changes some settings after it has logged them; these later lines tell the values in use.
+_LOGGED_LATER = {
+    "lr": r"Learning rate: ([^,\s]+),",
+    "weight_decay": r"weight decay: (\S+)",
+    "batch_size": r"Batch size: (\d+)",
+    "ema_decay": r"Exponential Moving Average with decay: (\S+)",
+    "clip_grad": r"gradient clipping with tolerance=([\d.]+)",
+}
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
@@ -120,17 +136,8 @@ def _mace_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]
     for action in parser._actions:
         for option in action.option_strings:
             actions[option.lstrip("-")] = action
-    for hidden in (
-        "h",
-        "help",
-        "config",
-        "work_dir",
-        "model_dir",
-        "log_dir",
-        "checkpoints_dir",
-        "results_dir",
-    ):
-        actions.pop(hidden, None)
+    for name in _SET_HERE:
+        actions.pop(name, None)
     return parser, actions
 
 
@@ -168,33 +175,24 @@ def _parse(parser: argparse.ArgumentParser, flags: Sequence[str]) -> argparse.Na
 
 def _refuse_idle_options(options: Mapping[str, object], wanted: argparse.Namespace) -> None:
     """Options that mace would take and then not use."""
-    idle: dict[str, str] = {}
-    if wanted.foundation_model is not None:
-        idle |= dict.fromkeys(_ARCHITECTURE, "the foundation model brings its own")
-    if wanted.scheduler != "ExponentialLR":
-        idle["lr_scheduler_gamma"] = "it belongs to scheduler=ExponentialLR"
-    if wanted.scheduler != "ReduceLROnPlateau":
-        idle |= dict.fromkeys(
-            ("lr_factor", "scheduler_patience"), "it belongs to scheduler=ReduceLROnPlateau"
-        )
-    if not wanted.ema:
-        idle["ema_decay"] = "it needs ema=true"
-    if wanted.loss not in ("huber", "universal"):
-        idle["huber_delta"] = "it belongs to the losses huber and universal"
-    if wanted.loss not in ("huber", "universal", "stress"):
-        idle["stress_weight"] = "this loss has no stress term"
-    if not wanted.swa and wanted.start_swa is None:
-        idle |= dict.fromkeys(
-            [f"swa_{k}_weight" for k in ("energy", "forces", "stress")], "it needs swa=true"
-        )
-        idle |= dict.fromkeys(
-            [f"stage_two_{k}_weight" for k in ("energy", "forces", "stress")], "it needs swa"
-        )
-        idle |= dict.fromkeys(("swa_lr", "stage_two_lr"), "it needs swa=true")
-    if wanted.valid_file is not None:
-        idle["valid_fraction"] = "a valid_file is given"
-    if not wanted.lora:
-        idle |= dict.fromkeys(("lora_rank", "lora_alpha"), "it needs lora=true")
+    stage_two = wanted.swa or wanted.start_swa is not None
+    plateau, exponential = ("scheduler_patience", "lr_factor"), ("lr_scheduler_gamma",)
+    rules: list[tuple[bool, tuple[str, ...], str]] = [
+        (wanted.foundation_model is not None, _ARCHITECTURE, "the foundation model brings its own"),
+        (wanted.scheduler != "ExponentialLR", exponential, "it belongs to scheduler=ExponentialLR"),
+        (wanted.scheduler != "ReduceLROnPlateau", plateau, "it belongs to scheduler=ReduceLROnPlateau"),
+        (not wanted.ema, ("ema_decay",), "it needs ema=true"),
+        (wanted.loss not in ("huber", "universal"), ("huber_delta",), "this loss has no such parameter"),
+        (
+            wanted.loss not in ("huber", "universal", "stress"),
+            ("stress_weight",),
+            "this loss has no stress term",
+        ),
+        (not stage_two, _STAGE_TWO, "it needs swa=true"),
+        (wanted.valid_file is not None, ("valid_fraction",), "a valid_file is given"),
+        (not wanted.lora, ("lora_rank", "lora_alpha"), "it needs lora=true"),
+    ]
+    idle = {name: why for applies, names, why in rules if applies for name in names}
     for key, why in idle.items():
         if options.get(key) not in (None, False):
             raise TrainingError(
@@ -278,14 +276,6 @@ def _check_effective(options: Mapping[str, object], wanted: argparse.Namespace, 
     run = text[start:]
     line = run.split("\n", 1)[0]
     logged = {key: _logged_value(line, key) for key in vars(wanted)}
-    # mace changes some settings after it has logged them; these later lines tell the values in use.
-    later = {
-        "lr": r"Learning rate: ([^,\s]+),",
-        "weight_decay": r"weight decay: (\S+)",
-        "batch_size": r"Batch size: (\d+)",
-        "ema_decay": r"Exponential Moving Average with decay: (\S+)",
-        "clip_grad": r"gradient clipping with tolerance=([\d.]+)",
-    }
     _, actions = _mace_parser()
     for key, value in options.items():
         dest = actions[key].dest
@@ -296,10 +286,10 @@ def _check_effective(options: Mapping[str, object], wanted: argparse.Namespace, 
             raise TrainingError(
                 f"the trainer ran with {dest}={logged[dest]}", expected=f"{dest}={expected!r} as asked"
             )
-        found = re.search(later[dest], run) if dest in later else None
-        if found and not _close(float(found.group(1)), float(expected)):
+        found = re.search(_LOGGED_LATER[dest], run) if dest in _LOGGED_LATER else None
+        if found and abs(float(found[1]) - float(expected)) > _rounding(dest, float(expected)):
             raise TrainingError(
-                f"the trainer changed {dest} to {found.group(1)}", expected=f"{dest}={expected!r} as asked"
+                f"the trainer changed {dest} to {found[1]}", expected=f"{dest}={expected!r} as asked"
             )
     asked_heads = wanted.foundation_model and options.get("multiheads_finetuning") in (True, "True", "true")
     if asked_heads and "Using multiheads finetuning mode" not in run:
@@ -309,12 +299,12 @@ def _check_effective(options: Mapping[str, object], wanted: argparse.Namespace, 
         )
 
 
+def _rounding(option: str, value: float) -> float:
+    """How far the logged number may lie from the true one: the clipping tolerance has three decimals."""
+    return 5e-4 if option == "clip_grad" else 1e-6 * abs(value)
+
+
 def _logged_value(line: str, key: str) -> str | None:
     """The text of `key=...` in a logged Namespace, up to the next key."""
     found = re.search(rf"[(, ]{re.escape(key)}=(.*?)(?=, \w+=|\)$)", line)
     return found.group(1) if found else None
-
-
-def _close(a: float, b: float) -> bool:
-    # The clipping tolerance is logged with three decimals.
-    return abs(a - b) <= max(1e-9, 1e-6 * abs(b), 5e-4 if abs(b) >= 1 else 0.0)

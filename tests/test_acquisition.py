@@ -1,0 +1,83 @@
+"""One batch: candidates, picks, and the numbers that go with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from conftest import rattled
+from surveyor.acquisition import Featurised, acquire, featurise
+from surveyor.errors import FeatureError, SelectionError
+from surveyor.features import Activations
+from surveyor.features.scaling import unit_mean_square
+from surveyor.posterior import Posterior
+from surveyor.potentials.mace import MacePotential
+from surveyor.selection import MaxVariance, Random
+from surveyor.structures import structure_id
+from surveyor.types import Features
+
+
+def named(values: np.ndarray, prefix: str = "p") -> Featurised:
+    return Featurised(Features.one_row_each(values), tuple(f"{prefix}{i}" for i in range(len(values))))
+
+
+def test_std_is_that_of_conditioning_pick_after_pick() -> None:
+    rng = np.random.default_rng(0)
+    pool, train = named(rng.normal(size=(40, 12))), named(rng.normal(size=(5, 12)), "t")
+    batch = acquire(pool, train, 10, lambda _: MaxVariance(noise=1e-3), noise=1e-3, seed=0)
+    scaled_pool, scaled_train = unit_mean_square(pool.features, train.features)
+    posterior = Posterior.fit(scaled_train, noise=1e-3)
+    for pick in batch.picks:
+        row = scaled_pool.take([pick.index])
+        assert pick.std == pytest.approx(np.sqrt(posterior.variance(row.values)[0]), rel=1e-8)
+        posterior = posterior.condition(row)
+    assert [pick.rank for pick in batch.picks] == list(range(10))
+
+
+def test_nearest_is_the_labelled_structure_of_largest_cosine() -> None:
+    train = named(np.eye(3), "t")
+    pool = named(np.array([[9.0, 1.0, 0.0], [0.1, 0.0, 2.0]]))
+    batch = acquire(pool, train, 2, lambda _: Random(), noise=1e-3, seed=0)
+    nearest = {pick.index: (pick.nearest, pick.similarity) for pick in batch.picks}
+    assert nearest[0] == ("t0", pytest.approx(9 / np.hypot(9, 1)))
+    assert nearest[1] == ("t2", pytest.approx(2 / np.hypot(2, 0.1)))
+
+
+def test_candidates_leave_out_repeats_labelled_and_excluded() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(6, 4))
+    pool = Featurised(Features.one_row_each(values), ("a", "b", "a", "c", "d", "e"))
+    train = Featurised(Features.one_row_each(values[1:2]), ("b",))
+    batch = acquire(pool, train, 3, lambda _: Random(), noise=1e-3, seed=0, exclude=["e"])
+    assert sorted(batch.indices) == [0, 3, 4]
+    assert (batch.n_pool, batch.n_duplicates, batch.n_labelled_in_pool) == (6, 1, 2)
+    with pytest.raises(SelectionError, match="n = 4 picks, but the pool has 3 candidates"):
+        acquire(pool, train, 4, lambda _: Random(), noise=1e-3, seed=0, exclude=["e"])
+    with pytest.raises(SelectionError, match="no candidate is left"):
+        acquire(pool, pool, 1, lambda _: Random(), noise=1e-3, seed=0)
+
+
+def test_featurise_streams_in_blocks(potential: MacePotential) -> None:
+    structures = rattled(300, seed=0)
+    steps: list[int] = []
+    found = featurise(iter(structures), Activations(potential), on_progress=steps.append)
+    assert steps == [256, 44]
+    assert found.ids == tuple(structure_id(atoms) for atoms in structures)
+    whole = Activations(potential)(structures)
+    np.testing.assert_allclose(found.features.values, whole.values, rtol=1e-5, atol=1e-6)
+
+
+def test_features_know_their_owners() -> None:
+    features = Features(np.arange(10.0).reshape(5, 2), np.array([0, 0, 1, 2, 2]), 3)
+    taken = features.take([2, 0, 2])
+    np.testing.assert_array_equal(taken.owner, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_array_equal(taken.values, features.values[[3, 4, 0, 1, 3, 4]])
+    joined = Features.concatenate([features, taken])
+    assert (len(joined), len(joined.values)) == (6, 11)
+    assert joined.owner[-1] == 5
+    with pytest.raises(FeatureError, match="structure 1"):
+        Features(np.array([[1.0], [np.nan]]), np.array([0, 1]), 2)
+    with pytest.raises(FeatureError, match="owner"):
+        Features(np.zeros((2, 1)), np.array([0, 2]), 3)
+    with pytest.raises(FeatureError, match="widths"):
+        Features.concatenate([Features.empty(2), Features.empty(3)])
