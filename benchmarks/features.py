@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -154,29 +155,31 @@ def main() -> None:
         if builtin_path().is_file()
         else random_mace(32, 0)
     )
-    results = []
-    for potential in (small, random_mace(64, 1)):
-        potential.model.to(options.device)
-        results.append(measure(potential, structures, options.repeats, options.dim))
-        for key, value in results[-1].items():
-            print(f"{key:28s} {value * 1e3:10.3f} ms" if key in TIMES else f"{key:28s} {value}")
-        print()
     gpu = torch.cuda.get_device_name() if options.device.startswith("cuda") else None
-    report = {
+    report: dict[str, object] = {
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
         "seed": 0,
         "machine": {
             "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg(),
             "threads": options.threads,
             "gpu": gpu,
         },
         "versions": {name: version(name) for name in ("surveyor", "torch", "mace-torch", "e3nn", "numpy")},
         "unit": "seconds a structure, median of the repeats, tasks in turn; _best: least times",
-        "runs": results,
+        "repeats": options.repeats,
     }
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    results = []
+    for potential in (small, random_mace(64, 1)):
+        potential.model.to(options.device)
+        results.append(measure(potential, structures, options.repeats, options.dim))
+        for key, value in results[-1].items():
+            print(f"{key:28s} {value * 1e3:10.3f} ms" if key in TIMES else f"{key:28s} {value}", flush=True)
+        print()
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(report | {"runs": results}, indent=1) + "\n")
 
 
 TIMES = ("energy", "forces", "activations", "tangent", "graphs", "loop", "tangent_force4")

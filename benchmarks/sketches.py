@@ -10,6 +10,7 @@ sketches is compared with the exact kernel K.
 | error        | |K_S − K|_F / |K|_F                                                                  |
 | error_atoms  | the same for gradients of the energy per atom, centred over the pool                 |
 | correlation  | Pearson's r of the entries above the diagonal of the two centred kernels             |
+| _std, _least | standard deviation and least value over the seeds; the rest are means                |
 | seconds      | of sketching gradients that are already there, a structure; S drawn beforehand       |
 """
 
@@ -123,9 +124,12 @@ def figure(results: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
     drawing, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for name, by_dim in results.items():
         error = [row["error_atoms"] for row in by_dim.values()]
-        left.loglog(list(by_dim), error, "o-", label=name)
+        scatter = [row["error_atoms_std"] for row in by_dim.values()]
+        left.errorbar(list(by_dim), error, yerr=scatter, fmt="o-", capsize=3, label=name)
         right.loglog([1e3 * row["seconds"] for row in by_dim.values()], error, "o-", label=name)
     left.loglog(DIMS, [(2 / dim) ** 0.5 for dim in DIMS], "k:", label="√(2/D)")
+    left.set_xscale("log")
+    left.set_yscale("log")
     left.set_xlabel("columns D")
     left.set_ylabel("kernel error (per atom, centred)")
     right.set_xlabel("cost, ms a structure")
@@ -140,7 +144,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "sketches.json")
     parser.add_argument("--potential", default="builtin")
     parser.add_argument("--structures", type=int, default=300)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=6)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not DATA.exists():
@@ -182,6 +186,8 @@ def main() -> None:
                 rows.append(measures(exact, sketched.double().numpy(), atoms) | {"seconds": spent})
             mean = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
             mean["seconds"] = min(row["seconds"] for row in rows)
+            mean["error_atoms_std"] = float(np.std([row["error_atoms"] for row in rows], ddof=1))
+            mean["correlation_atoms_least"] = min(row["correlation_atoms"] for row in rows)
             results.setdefault(name, {})[dim] = mean
             print(
                 f"{name:18s} D={dim:5d}  " + "  ".join(f"{key} {value:.4g}" for key, value in mean.items()),

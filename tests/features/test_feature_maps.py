@@ -26,7 +26,8 @@ from surveyor.features import (
 from surveyor.features.probes import directions
 from surveyor.features.sketch import CountSketch
 from surveyor.features.soap import Soap
-from surveyor.potentials.mace import MacePotential, randomly_initialised
+from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace_fresh import randomly_initialised
 from surveyor.types import FeatureMap
 from tiny import random_molecule, tiny_mace
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
-import io
 import os
-import pickle
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,14 +20,15 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from e3nn import o3
-from mace.calculators import MACECalculator, foundations_models
+from mace.calculators import MACECalculator
 from mace.modules.blocks import RealAgnosticResidualNonLinearInteractionBlock
-from mace.modules.symmetric_contraction import Contraction, EmptyParam
+from mace.modules.symmetric_contraction import Contraction
 
 from surveyor.errors import PotentialError
 from surveyor.potentials.contraction import ContractionRule
 from surveyor.potentials.gradients import GradientPlan, differentiable, gradients_of
 from surveyor.potentials.graphs import build_graph, pack
+from surveyor.potentials.mace_loading import load_module
 from surveyor.potentials.rules import NodeScalar, rule_for
 from surveyor.potentials.taps import Rule
 from surveyor.structures.identity import total_charge, total_spin
@@ -41,41 +38,6 @@ from surveyor.types import FloatArray, Labels
 
 MAX_ATOMS = 512
 MAX_STRUCTURES = 64
-
-FOUNDATION_MODELS: tuple[str, ...] = (
-    *foundations_models.mace_mp_urls,
-    *(f"off-{name}" for name in foundations_models.mace_off_urls),
-    "omol",
-)
-
-
-def foundation_model_path(name: str) -> Path:
-    """File of a published MACE model, downloaded into mace-torch's cache on first use.
-
-    Raises:
-        PotentialError: the download failed; the message names the file to pass instead.
-    """
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(said):
-            if name == "omol":
-                model = foundations_models.mace_omol(device="cpu", return_raw_model=True)
-            elif name.startswith("off-"):
-                model = foundations_models.mace_off(
-                    name.removeprefix("off-"), device="cpu", return_raw_model=True
-                )
-            else:
-                return Path(foundations_models.download_mace_mp_checkpoint(name))
-    except Exception as error:
-        raise PotentialError(
-            f"could not download the MACE model {name!r}: {error.__cause__ or error}",
-            expected="a connection to the address that mace-torch downloads from",
-            todo="download the .model file on a machine with a connection, copy it here and pass its path: "
-            "--model PATH/TO/FILE.model",
-        ) from error
-    del model  # only its file is wanted; opening it again sets device and dtype
-    found = re.findall(r"(?:with|to) (\S+\.model)", said.getvalue())
-    return Path(found[-1])
 
 
 class MacePotential:
@@ -102,7 +64,7 @@ class MacePotential:
                 raise PotentialError(
                     f"{source} holds a {type(model).__name__} without '{attribute}'",
                     expected="a MACE energy model of mace-torch 0.3.x",
-                    todo="pass the .model file that mace_run_train wrote (not a checkpoint .pt, not a compiled one)",
+                    todo="pass the .model file that mace_run_train wrote, not a checkpoint or a compiled one",
                 )
         self.model = model.eval()
         self.source = source
@@ -134,41 +96,7 @@ class MacePotential:
         head: str | None = None,
     ) -> MacePotential:
         """Open a `.model` file; see `open_potential`."""
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            target = torch.device(device)
-            torch.zeros(1, device=target)
-        except (RuntimeError, AssertionError) as error:
-            raise PotentialError(
-                f"device {device!r} cannot be used: {str(error).splitlines()[0]}",
-                expected="cpu, or a GPU of this machine",
-            ) from error
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about TorchScript, inside e3nn
-                # The user named this file as a model: unpickling it is what opening a .model means.
-                model = torch.load(path, map_location=target, weights_only=False)
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            EOFError,
-            AttributeError,
-            ImportError,
-            KeyError,
-            ValueError,
-            OSError,
-        ) as error:
-            raise PotentialError(
-                f"{path} is not a model file ({type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else 'empty'})",
-                expected="a .model that mace-torch 0.3.x saved",
-                todo="check the path; if it comes from another version of mace-torch, save it again with that version",
-            ) from error
-        if not isinstance(model, torch.nn.Module):
-            raise PotentialError(
-                f"{path} holds a {type(model).__name__}, not a model",
-                expected="a .model that mace-torch saved",
-                todo="pass the .model file, not a checkpoint",
-            )
+        model = load_module(path, device)
         potential = cls(model, source=str(path), head=head)
         if dtype is not None:
             model.to(getattr(torch, dtype))
@@ -454,43 +382,6 @@ class MacePotential:
             for name in ("spherical_harmonics", "radial_embedding")
         )
         return GradientPlan(self.model, self.energies, rules, spread, wanted, rest, geometry)
-
-
-def randomly_initialised(potential: MacePotential, seed: int) -> MacePotential:
-    """The same architecture with fresh weights: what a representation is worth without pretraining.
-
-    Weights are drawn as mace and e3nn draw them before training: standard normal ones in equivariant layers
-    and radial networks (the layers bring their own scales), U(−1/√fan, 1/√fan) in torch's layers, normal ones
-    over the number of paths in symmetric contractions; biases are zero, norms one. Buffers (atomic energies,
-    scale, shift, couplings) stay, and so do scalar parameters.
-
-    Args:
-        potential: left as it is.
-        seed: of numpy's generator; the same weights on every device.
-    """
-    model = copy.deepcopy(potential.model)
-    rng = np.random.default_rng(seed)
-    for module in model.modules():
-        own = dict(module.named_parameters(recurse=isinstance(module, Contraction)))
-        for name, parameter in own.items():
-            if isinstance(parameter, EmptyParam) or isinstance(module, torch.nn.ParameterList):
-                continue  # a contraction draws those of its lists itself
-            shape = tuple(parameter.shape)
-            if isinstance(module, Contraction):
-                fresh = rng.standard_normal(shape) / shape[1]
-            elif isinstance(module, torch.nn.LayerNorm):
-                fresh = np.full(shape, 1.0 if name == "weight" else 0.0)
-            elif name == "bias":
-                fresh = np.zeros(shape)
-            elif isinstance(module, torch.nn.Linear):
-                fresh = rng.uniform(-1.0, 1.0, shape) / np.sqrt(shape[1])
-            elif parameter.ndim == 0:
-                continue
-            else:
-                fresh = rng.standard_normal(shape)
-            with torch.no_grad():
-                parameter.copy_(torch.from_numpy(np.asarray(fresh)))
-    return MacePotential(model, source=f"{potential.source} with random weights", head=potential.head)
 
 
 def _contraction_tensors(module: torch.nn.Module) -> dict[int, tuple[str, torch.Tensor]]:

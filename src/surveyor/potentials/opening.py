@@ -44,7 +44,8 @@ def open_potential(
     """
     if dtype not in (None, "float32", "float64"):
         raise PotentialError(f"dtype {dtype!r}", expected="float32 or float64")
-    from surveyor.potentials.mace import FOUNDATION_MODELS, MacePotential, foundation_model_path
+    from surveyor.potentials.mace import MacePotential
+    from surveyor.potentials.mace_foundation import FOUNDATION_MODELS, foundation_model_path
 
     name = str(source)
     if name == BUILTIN:

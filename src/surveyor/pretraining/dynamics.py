@@ -123,9 +123,7 @@ def scan_pairs(model: Any, numbers: Sequence[int], shortest: float = 0.5) -> dic
         falling = np.diff(energies) < 0
         rises_from = lengths[len(falling) if falling.all() else int(np.argmin(falling))]
         result[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = {
-            "repulsive": bool(
-                np.isfinite(energies).all() and rises_from >= 0.7 * contact - 1e-9 and energies[0] > 0
-            ),
+            "repulsive": bool(np.isfinite(energies).all() and rises_from >= 0.7 * contact - 1e-9),
             "rises_below": round(float(rises_from), 2),
             "energy_at_shortest": round(float(energies[0]), 2),
         }

@@ -97,8 +97,9 @@ class TrainingSpec(_Spec):
 
 
 class ChecksSpec(_Spec):
-    """What is measured after training: MD of held-out molecules, an extra test file of geometries."""
+    """What is measured after training: a sample of held-out frames to ship, MD, an extra test file."""
 
+    sample: Positive = 500
     md_molecules: int = 20
     md_steps: int = 20000
     md_step_fs: float = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 from collections import Counter
@@ -49,6 +50,7 @@ def pretrain(
     | training/, <name>.model       | mace's own checkpoints and log; the weights                  |
     | errors.json, checks.json      | what was measured                                            |
     | <name>.json                   | the card                                                     |
+    | <name>-held-out.extxyz.gz     | a sample of the held-out frames                              |
 
     Args:
         recipe: what to do.
@@ -80,11 +82,27 @@ def pretrain(
         output.parent.mkdir(parents=True, exist_ok=True)
         _copy(model, output)
         _copy(card, output.with_suffix(".json"))
+        _copy(_write_sample(recipe, folder), output.with_name(f"{output.stem}-held-out.extxyz.gz"))
         return output
 
     if not (folder / "checks.json").is_file():
         publish({})  # the checks take long, and the weights can be used meanwhile
     return publish(_cached(folder / "checks.json", lambda: _check(recipe, folder, model, report)))
+
+
+def _write_sample(recipe: Recipe, folder: Path) -> Path:
+    """Some of the held-out frames, so that others can measure the card's errors again."""
+    path = folder / f"{recipe.name}-held-out.extxyz.gz"
+    if not path.is_file():
+        plain = folder / "sample.extxyz"
+        write_frames(
+            plain, thin(_read(folder / "training" / "held_out.extxyz"), recipe.checks.sample, recipe.seed)
+        )
+        part = path.with_name(path.name + ".part")
+        part.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
+        part.replace(path)
+        plain.unlink()
+    return path
 
 
 def _silent(_: str, __: int, ___: int, ____: str) -> None:
