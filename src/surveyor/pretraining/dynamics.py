@@ -74,7 +74,7 @@ def run_dynamics(
         "molecules": len(starts),
         "picoseconds": steps * step_fs / 1000,
         "step_fs": step_fs,
-        "mean_temperature_K": 300,
+        "start_temperature_K": 600,
         "broken": [{"smiles": starts[i].info.get("smiles", ""), "at_ps": at} for i, at in broken.items()],
         "drift_mean_mev_per_atom_ps": round(float(np.abs(drift[whole]).mean()), 4) if whole else None,
         "drift_max_mev_per_atom_ps": round(float(np.abs(drift[whole]).max()), 4) if whole else None,

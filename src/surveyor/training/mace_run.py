@@ -40,9 +40,7 @@ _ARCHITECTURE = (
     "MLP_irreps", "radial_MLP", "radial_type", "num_radial_basis", "num_cutoff_basis", "pair_repulsion",
     "distance_transform", "interaction", "interaction_first", "gate", "avg_num_neighbors",
 )  # fmt: skip
-_SET_HERE = (
-    "h", "help", "config", "work_dir", "model_dir", "log_dir", "checkpoints_dir", "results_dir",
-)  # fmt: skip
+_SET_HERE = ("h", "help", "config", "work_dir", "model_dir", "log_dir", "checkpoints_dir", "results_dir")
 _STAGE_TWO = tuple(
     f"{prefix}_{name}"
     for prefix in ("swa", "stage_two")
@@ -208,12 +206,8 @@ def _run_child(
     environment = dict(os.environ)
     environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
     # The working directory leaves sys.path, so that a file there cannot shadow a module.
-    environment |= {
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONSAFEPATH": "1",
-        "MPLBACKEND": "Agg",
-        "SURVEYOR_PARENT": str(os.getpid()),
-    }
+    environment |= {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "MPLBACKEND": "Agg"}
+    environment["SURVEYOR_PARENT"] = str(os.getpid())
     tail: deque[str] = deque(maxlen=15)
     with (workdir / LOG_NAME).open("a", encoding="utf-8") as log:
         child = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell, our own interpreter
