@@ -265,10 +265,10 @@ def test_the_example_recipes_load(name: str) -> None:
 def test_a_misspelt_key_is_named_with_the_closest(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("training: {epoch: 3}\n")
-    with pytest.raises(ConfigError, match=r"unknown key 'training\.epoch'\n.*perhaps 'epochs'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'training\.epoch'\n(.|\n)*did you mean 'epochs'"):
         load_recipe(path)
     path.write_text("molecule: {count: 3}\n")
-    with pytest.raises(ConfigError, match="perhaps 'molecules'"):
+    with pytest.raises(ConfigError, match="did you mean 'molecules'"):
         load_recipe(path)
 
 
@@ -277,7 +277,7 @@ def test_a_misspelt_key_is_named_with_the_closest(tmp_path: Path) -> None:
     [
         ("seed: -1\n", "seed = -1"),
         ("- a\n", "mapping"),
-        ("a: [\n", "not valid YAML"),
+        ("a: [\n", "is not YAML"),
         ("training: {lr: 0.001, lr_end: 0.01}\n", "lr_end"),
     ],
 )

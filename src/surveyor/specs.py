@@ -57,9 +57,8 @@ def validate(schema: type[Config], content: dict[str, Any], path: Path) -> Confi
             ) from error
         if first["type"] == "missing":
             raise ConfigError(f"{path.name}: the key '{place}' is missing", expected=f"{place}: …") from error
-        raise ConfigError(
-            f"{path.name}: {place} = {first['input']!r}: {first['msg']}", todo="correct the value"
-        ) from error
+        value = f"{place} = {first['input']!r}: " if place else ""  # no place: two keys that do not fit
+        raise ConfigError(f"{path.name}: {value}{first['msg']}", todo="correct the value") from error
 
 
 def _keys_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from surveyor.errors import ConfigError
+from surveyor.specs import read_yaml, validate
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -133,47 +131,9 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigError: no such file, no valid YAML, an unknown key (with the closest one) or a wrong value.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise ConfigError(f"cannot read the recipe {path}: {problem.strerror}") from problem
-    try:
-        raw = yaml.safe_load(text) or {}
-    except yaml.YAMLError as problem:
-        raise ConfigError(f"{path} is not valid YAML: {problem}") from problem
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path} holds {type(raw).__name__}", expected="a mapping of keys to values")
-    try:
-        recipe = Recipe.model_validate(raw)
-    except ValidationError as problem:
-        raise _config_error(path, problem) from problem
+    recipe = validate(Recipe, read_yaml(path), path)
     extra = recipe.checks.extra_tests
     if extra is not None and not extra.is_absolute():
         checks = recipe.checks.model_copy(update={"extra_tests": path.parent / extra})
         recipe = recipe.model_copy(update={"checks": checks})
     return recipe
-
-
-def _config_error(path: Path, problem: ValidationError) -> ConfigError:
-    """The first mistake that pydantic found, in our words."""
-    first = problem.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the recipe"
-    if first["type"] != "extra_forbidden":
-        return ConfigError(f"{path}: {key} = {first['input']!r}", expected=first["msg"])
-    known = _keys(first["loc"][:-1])
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.4)
-    return ConfigError(
-        f"{path}: unknown key {key!r}",
-        expected=f"perhaps {near[0]!r}" if near else f"one of {', '.join(known)}",
-    )
-
-
-def _keys(place: tuple[Any, ...]) -> list[str]:
-    """The valid keys of the section at `place`."""
-    spec: type[BaseModel] = Recipe
-    for part in place:
-        kind = spec.model_fields[str(part)].annotation
-        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-            return []
-        spec = kind
-    return list(spec.model_fields)
