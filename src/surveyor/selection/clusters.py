@@ -37,7 +37,7 @@ class LCMD:
     |-----------|----------------|-----------------------------------------|
     | threshold | scalar or None | stop when the best score falls below it |
 
-    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410, (LCMD).
+    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410 (LCMD).
     """
 
     threshold: float | None = None
