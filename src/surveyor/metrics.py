@@ -35,6 +35,18 @@ class Errors:
     force_each: Float64Array
 
 
+def residuals(potential: Potential, structures: Sequence[Atoms]) -> tuple[Float64Array, list[Float64Array]]:
+    """(E − E_ref) / n_atoms of each structure in eV/atom, (n,), and F − F_ref in eV/Å, (n_atoms, 3) each.
+
+    Raises:
+        StructureError: a structure is not labelled.
+    """
+    labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
+    pairs = list(zip(potential.predict(structures), labels, strict=True))
+    energy = np.array([(p.energy - q.energy) / len(q.forces) for p, q in pairs])
+    return energy, [p.forces - q.forces for p, q in pairs]
+
+
 def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
     """Compare the potential's predictions with the structures' labels.
 
@@ -43,12 +55,7 @@ def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
     """
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
-    labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
-    predictions = potential.predict(structures)
-    energy = np.array(
-        [(p.energy - q.energy) / len(q.forces) for p, q in zip(predictions, labels, strict=True)]
-    )
-    force = [p.forces - q.forces for p, q in zip(predictions, labels, strict=True)]
+    energy, force = residuals(potential, structures)
     components = np.concatenate([difference.ravel() for difference in force])
     return Errors(
         energy_mae=1e3 * float(np.abs(energy).mean()),

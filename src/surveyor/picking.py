@@ -13,21 +13,23 @@ from ase import Atoms
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.calibration import MIN_STRUCTURES, KnownErrors
 from surveyor.config import (
-    AIMS,
     FEATURES,
     RULES,
     FeatureConfig,
     SelectionConfig,
     build_features,
     build_rule,
+    check_aim,
+    check_name,
 )
-from surveyor.errors import ConfigError, FeatureError, SelectionError
+from surveyor.errors import FeatureError, SelectionError
 from surveyor.features.store import StorableFeatureMap, open_store
+from surveyor.metrics import residuals
 from surveyor.posterior import check_noise
 from surveyor.progress import Progress, Silent
 from surveyor.reasons import atom_shares
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
-from surveyor.structures.labels import has_labels, labels_of
+from surveyor.structures.labels import has_labels
 from surveyor.types import FeatureMap, Features, StructureSource
 
 if TYPE_CHECKING:
@@ -129,15 +131,9 @@ def select(
 
 def _check_arguments(features: str, rule: str, target: StructureSource | None, n: int, noise: float) -> None:
     """Refuse before anything is computed."""
-    for name, value, registry in (("features", features, FEATURES), ("rule", rule, RULES)):
-        if value not in registry:
-            raise ConfigError(f"{name}={value!r}", expected="one of " + ", ".join(registry))
-    if target is not None and rule not in AIMS:
-        raise ConfigError(
-            f"a target was given, but the rule {rule!r} aims at nothing",
-            expected="rule " + " or ".join(AIMS),
-            todo="choose that rule, or leave the target out",
-        )
+    check_name(features, FEATURES, "features")
+    check_name(rule, RULES, "rule")
+    check_aim(rule, target)
     check_noise(noise)
     if n < 1:
         raise SelectionError(f"n = {n}", expected="at least one structure to pick")
@@ -159,12 +155,10 @@ def _from_store(path: Path, feature_map: StorableFeatureMap) -> Featurised:
         FeatureError: the store is of another potential or other settings, or not complete.
     """
     store = open_store(path)
-    now = dict(feature_map.settings)
-    differing = sorted(key for key in {*now, *store.settings} if now.get(key) != store.settings.get(key))
-    if differing:
-        key = differing[0]
+    if difference := store.differing(feature_map.settings):
+        key, there, now = difference
         raise FeatureError(
-            f"the store {path} was made with {key} {store.settings.get(key)!r}, now it is {now.get(key)!r}",
+            f"the store {path} was made with {key} {there!r}, now it is {now!r}",
             expected="the potential and feature settings that the store was made with",
             todo="give the same --model, --features, --dim and --seed, or embed the pool again",
         )
@@ -239,12 +233,9 @@ def _known_errors(
         return None
     progress.start("errors on the labelled", len(structures))
     shifted = potential.with_reference_shifts(refit_reference_energies(potential, structures))
-    pairs = [
-        (labels_of(atoms, f"labelled structure {number}"), predicted)
-        for number, (atoms, predicted) in enumerate(zip(structures, shifted.predict(structures), strict=True))
-    ]
-    energy = 1e3 * np.array([(label.energy - p.energy) / len(p.forces) for label, p in pairs])
-    forces = 1e3 * np.array([np.abs(label.forces - p.forces).mean() for label, p in pairs])
+    per_atom, differences = residuals(shifted, structures)
+    energy = -1e3 * per_atom  # of the label against the prediction: what the learner has to add
+    forces = 1e3 * np.array([np.abs(difference).mean() for difference in differences])
     progress.finish(f"{np.abs(energy).mean():.1f} meV/atom, {forces.mean():.0f} meV/Å")
     groups = [str(atoms.info.get("reaction", "")) for atoms in structures]
     if "" in groups or len(set(groups)) < 2:

@@ -93,9 +93,10 @@ class Campaign:
     @property
     def stopped(self) -> str | None:
         """Why the campaign has ended, or None; limits that were raised since open it again."""
-        if not self.rounds:
+        rounds = self.rounds
+        if not rounds:
             return None
-        last = self.rounds[-1]
+        last = rounds[-1]
         if last.stopped in (None, POOL_USED_UP):
             return last.stopped
         return self.plan.stopping.reason(

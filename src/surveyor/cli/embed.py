@@ -32,14 +32,12 @@ def embed(
     Example: surveyor embed pool.extxyz.gz --model builtin -o features.zarr
     """
     with guarded():
-        from surveyor.config import FEATURES, FeatureConfig, build_features
-        from surveyor.errors import ConfigError
+        from surveyor.config import FEATURES, FeatureConfig, build_features, check_name
         from surveyor.features.store import embed as write_store
         from surveyor.potentials import open_potential
         from surveyor.structures import StructureFile
 
-        if features not in FEATURES:
-            raise ConfigError(f"features={features!r}", expected="one of " + ", ".join(FEATURES))
+        check_name(features, FEATURES, "features")
         potential = open_potential(model, device)
         structures = StructureFile(pool, potential.elements)
         feature_map = build_features(potential, FeatureConfig(kind=features, dim=dim), seed)

@@ -8,7 +8,7 @@ from surveyor.config.build import (
     calculator_spec,
 )
 from surveyor.config.loading import load_campaign, resolved_yaml
-from surveyor.config.registries import AIMS, FEATURES, RULES
+from surveyor.config.registries import FEATURES, RULES, check_aim, check_name
 from surveyor.config.schema import (
     CampaignConfig,
     FeatureConfig,
@@ -19,7 +19,6 @@ from surveyor.config.schema import (
 )
 
 __all__ = [
-    "AIMS",
     "FEATURES",
     "RULES",
     "CampaignConfig",
@@ -33,6 +32,8 @@ __all__ = [
     "build_plan",
     "build_rule",
     "calculator_spec",
+    "check_aim",
+    "check_name",
     "load_campaign",
     "resolved_yaml",
 ]

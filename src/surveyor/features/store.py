@@ -70,6 +70,19 @@ class FeatureStore:
         self.dtype: str = str(attributes["dtype"])
         self.block: int = int(attributes["block"])
 
+    def differing(self, wanted: Mapping[str, object]) -> tuple[str, object, object] | None:
+        """The first setting that differs from what is wanted: its name, its value here, and the wanted one.
+
+        `block` and `dtype`, how the rows are kept, count only where `wanted` names them.
+        """
+        now = json.loads(json.dumps(dict(wanted)))
+        layout = {key: value for key, value in (("block", self.block), ("dtype", self.dtype)) if key in now}
+        there = {**layout, **self.settings}
+        for key in sorted({*now, *there}):
+            if now.get(key) != there.get(key):
+                return key, there.get(key), now.get(key)
+        return None
+
     @property
     def complete(self) -> bool:
         """All structures are embedded."""
@@ -220,16 +233,13 @@ def _create_or_open(path: Path, feature_map: StorableFeatureMap, block: int, dty
         (made / "zarr.json").replace(path / "zarr.json")
         shutil.rmtree(made)
     store = FeatureStore(path)
-    wanted = {"block": block, "dtype": dtype, **settings}
-    there = {"block": store.block, "dtype": store.dtype, **store.settings}
-    for key in sorted(wanted.keys() | there.keys()):
-        if wanted.get(key) != there.get(key):
-            raise FeatureError(
-                f"the feature store {path} was made with {key} {_short(there.get(key))}, "
-                f"now asked with {_short(wanted.get(key))}",
-                expected="the same potential, feature map and settings throughout a store",
-                todo="choose another folder, or go on with the settings that the store was begun with",
-            )
+    if difference := store.differing({"block": block, "dtype": dtype, **settings}):
+        key, there, now = difference
+        raise FeatureError(
+            f"the feature store {path} was made with {key} {_short(there)}, now asked with {_short(now)}",
+            expected="the same potential, feature map and settings throughout a store",
+            todo="choose another folder, or go on with the settings that the store was begun with",
+        )
     return store
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Literal, cast
 
 from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (before e3nn)
@@ -33,7 +31,7 @@ from surveyor.potentials.rules import NodeScalar, rule_for
 from surveyor.potentials.taps import Rule
 from surveyor.structures.identity import total_charge, total_spin
 from surveyor.structures.validation import check_elements
-from surveyor.structures.writing import write_error
+from surveyor.structures.writing import whole_file
 from surveyor.types import FloatArray, Labels
 
 MAX_ATOMS = 512
@@ -201,17 +199,8 @@ class MacePotential:
 
     def save(self, path: str | Path) -> None:
         """Write an ordinary mace-torch `.model` file."""
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-                torch.save(self.model, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path)
-        except OSError as error:
-            raise write_error(path, error) from error
+        with whole_file(path) as file:
+            torch.save(self.model, file)
 
     # ---- what the features see --------------------------------------------------------------------
 

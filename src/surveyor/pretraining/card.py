@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.recipe import Recipe
+from surveyor.structures import atomic_write
 
 LICENCE = "MIT"
 LIMITS = (
@@ -61,13 +61,8 @@ def make_card(
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """In place only when it is whole."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    atomic_write(path, lambda file: file.write(f"{text}\n"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

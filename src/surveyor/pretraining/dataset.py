@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import write
 
 from surveyor.pretraining.frames import Frame, Task, make_frames
 from surveyor.pretraining.journal import Journal
@@ -178,15 +177,6 @@ def as_atoms(frame: Frame, smiles: str) -> Atoms:
     }
     atoms.arrays["REF_forces"] = frame.labels.forces
     return atoms
-
-
-def write_frames(path: Path, frames: list[Atoms]) -> None:
-    """An extxyz file, in place only when it is whole."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary, frames, format="extxyz")
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def thin(frames: list[Atoms], limit: int | None, seed: int) -> list[Atoms]:

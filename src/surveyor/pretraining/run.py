@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import shutil
 from collections import Counter
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.io import read
+from ase.io import read, write
 
 from surveyor.errors import LabellingError, PotentialError
 from surveyor.pretraining.card import make_card, read_json, write_json
@@ -22,7 +23,6 @@ from surveyor.pretraining.dataset import (
     open_journal,
     read_splits,
     thin,
-    write_frames,
 )
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
 from surveyor.pretraining.evaluate import errors, open_model, predict
@@ -32,6 +32,7 @@ from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.overlap import overlap
 from surveyor.pretraining.recipe import Recipe
 from surveyor.pretraining.references import charge_references, subtract_references
+from surveyor.structures import whole_file, write_structures
 from surveyor.training.mace_run import LOG_NAME
 
 Progress = Callable[[str, int, int, str], None]
@@ -79,7 +80,6 @@ def pretrain(
         report("card", 1, 1, card.name)
         if output is None:
             return model
-        output.parent.mkdir(parents=True, exist_ok=True)
         _copy(model, output)
         _copy(card, output.with_suffix(".json"))
         _copy(_write_sample(recipe, folder), output.with_name(f"{output.stem}-held-out.extxyz.gz"))
@@ -94,14 +94,11 @@ def _write_sample(recipe: Recipe, folder: Path) -> Path:
     """Some of the held-out frames, so that others can measure the card's errors again."""
     path = folder / f"{recipe.name}-held-out.extxyz.gz"
     if not path.is_file():
-        plain = folder / "sample.extxyz"
-        write_frames(
-            plain, thin(_read(folder / "training" / "held_out.extxyz"), recipe.checks.sample, recipe.seed)
-        )
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
-        part.replace(path)
-        plain.unlink()
+        frames = thin(_read(folder / "training" / "held_out.extxyz"), recipe.checks.sample, recipe.seed)
+        plain = io.StringIO()
+        write(plain, frames, format="extxyz")
+        with whole_file(path) as file:
+            file.write(gzip.compress(plain.getvalue().encode(), mtime=0))
     return path
 
 
@@ -111,9 +108,8 @@ def _silent(_: str, __: int, ___: int, ____: str) -> None:
 
 def _copy(source: Path, target: Path) -> None:
     """In place only when it is whole."""
-    part = target.with_name(target.name + ".part")
-    shutil.copyfile(source, part)
-    part.replace(target)
+    with source.open("rb") as content, whole_file(target) as file:
+        shutil.copyfileobj(content, file)
 
 
 def _cached(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -150,7 +146,7 @@ def _label_and_split(recipe: Recipe, folder: Path, report: Progress) -> dict[str
     references = charge_references(kept["train"], atoms)
     for name, frames in kept.items():
         subtract_references(frames, references)
-        write_frames(training / f"{name}.extxyz", frames)
+        write_structures(training / f"{name}.extxyz", frames)
     counts: dict[str, Any] = {name: _counts(frames) for name, frames in kept.items()}
     counts["charge_references"] = {str(q): c for q, c in references.items()}
     write_json(done, {"counts": counts, "atom_energies": {str(z): e for z, e in atoms.items()}})

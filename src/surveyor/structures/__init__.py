@@ -6,7 +6,7 @@ from surveyor.structures.reading import count_structures, read_structures
 from surveyor.structures.source import StructureFile
 from surveyor.structures.splits import split_by_group
 from surveyor.structures.validation import check_elements, validate
-from surveyor.structures.writing import atomic_write, write_structures
+from surveyor.structures.writing import atomic_write, whole_file, write_structures
 
 __all__ = [
     "StructureFile",
@@ -20,6 +20,7 @@ __all__ = [
     "split_by_group",
     "structure_id",
     "validate",
+    "whole_file",
     "with_labels",
     "without_labels",
     "write_structures",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
@@ -16,11 +17,11 @@ from ase.io import write
 from surveyor.errors import StructureError, SurveyorError
 
 
-def atomic_write(path: str | Path, fill: Callable[[IO[str]], object]) -> Path:
-    """Write a text file so that readers see the old content or the new one, never a part.
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """A file to write into that takes the place of `path` when the block ends well, and goes otherwise.
 
-    Args:
-        fill: writes the content to the open file that it is given.
+    Readers see the old content or the new one, never a part.
 
     Raises:
         SurveyorError: the folder is missing, not writable, or the disk is full.
@@ -29,11 +30,11 @@ def atomic_write(path: str | Path, fill: Callable[[IO[str]], object]) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
+            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
         ) as file:
             temporary = Path(file.name)
             try:
-                fill(file)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             except BaseException:
@@ -44,7 +45,23 @@ def atomic_write(path: str | Path, fill: Callable[[IO[str]], object]) -> Path:
         temporary.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
-    return path
+
+
+def atomic_write(path: str | Path, fill: Callable[[IO[str]], object]) -> Path:
+    """Write a text file as a whole or not at all; see `whole_file`.
+
+    Args:
+        fill: writes the content to the open file that it is given.
+
+    Raises:
+        SurveyorError: the folder is missing, not writable, or the disk is full.
+    """
+    with whole_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8")
+        fill(text)
+        text.flush()
+        text.detach()
+    return Path(path)
 
 
 def write_error(path: Path, error: OSError) -> SurveyorError:
@@ -70,18 +87,21 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> Path:
         SurveyorError: the file cannot be written.
     """
     path = Path(path)
-    if path.suffix not in (".extxyz", ".xyz"):
-        raise StructureError(f"output file {path.name}", expected="a name that ends in .extxyz or .xyz")
+    _check_suffix(path)
     frames = list(structures)
     return atomic_write(path, lambda file: write(file, frames, format="extxyz") if frames else None)
 
 
 def check_output(path: Path) -> None:
     """Raise before the work begins if the output file could not be written after it."""
-    if path.suffix not in (".extxyz", ".xyz"):
-        raise StructureError(f"output file {path.name}", expected="a name that ends in .extxyz or .xyz")
+    _check_suffix(path)
     parent = path.parent
     if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise StructureError(
             f"cannot write {path}", expected="a file name in a folder that exists and is writable"
         )
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in (".extxyz", ".xyz"):
+        raise StructureError(f"output file {path.name}", expected="a name that ends in .extxyz or .xyz")
