@@ -10,14 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from surveyor.cli.guard import guarded
+from surveyor.cli.options import Model
 from surveyor.cli.progress import make_progress
 
 
 def doctor(
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="builtin, a .model file that you trust, or a MACE model name."),
-    ] = "builtin",
+    model: Model = "builtin",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a potential: what it is, and whether it is as good here as its card says.

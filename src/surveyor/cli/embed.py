@@ -9,22 +9,18 @@ from typing import Annotated
 import typer
 
 from surveyor.cli.guard import guarded
+from surveyor.cli.options import Device, FeatureKind, Model, SketchSize
 from surveyor.cli.progress import make_progress
 
 
 def embed(
     pool: Annotated[Path, typer.Argument(help="Structures: any file that ASE reads, also .gz .xz .bz2.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The store, a folder that ends in .zarr.")],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="builtin, a .model file that you trust, or a MACE model name."),
-    ] = "builtin",
-    features: Annotated[str, typer.Option(help="tangent | activations.")] = "tangent",
-    dim: Annotated[int, typer.Option(help="Sketch size of tangent features.")] = 512,
+    model: Model = "builtin",
+    features: FeatureKind = "tangent",
+    dim: SketchSize = 512,
     seed: Annotated[int, typer.Option(help="Of the sketch.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, …; a GPU is taken where there is one.")
-    ] = None,
+    device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: structures, dim, settings.")] = False,
 ) -> None:
     """Compute the features of a pool once, in bounded memory. The same command goes on after a kill.

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surveyor.cli.guard import guarded
+from surveyor.cli.options import Device, FeatureKind, Model, SketchSize
 from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
@@ -24,15 +25,12 @@ def select(
     pool: Annotated[
         Path, typer.Argument(help="Unlabelled structures: any file that ASE reads, also .gz .xz .bz2.")
     ],
-    model: Annotated[
-        str,
-        typer.Option("--model", "-m", help="builtin, a .model file that you trust, or a MACE model name."),
-    ] = "builtin",
+    model: Model = "builtin",
     train: Annotated[
         Path | None, typer.Option("--train", "-t", help="Structures that are labelled already.")
     ] = None,
     n: Annotated[int, typer.Option("-n", help="How many to pick.")] = 20,
-    features: Annotated[str, typer.Option(help="tangent | activations.")] = "tangent",
+    features: FeatureKind = "tangent",
     rule: Annotated[
         str, typer.Option(help="max-variance | target-variance | lcmd | farthest | top-k | random.")
     ] = "max-variance",
@@ -42,14 +40,12 @@ def select(
     store: Annotated[
         Path | None, typer.Option(help="Features of the pool that `surveyor embed` wrote.")
     ] = None,
-    dim: Annotated[int, typer.Option(help="Sketch size of tangent features.")] = 512,
+    dim: SketchSize = 512,
     noise: Annotated[
         float, typer.Option(help="λ of the posterior, as a share of the mean squared norm.")
     ] = 1e-4,
     seed: Annotated[int, typer.Option(help="Of sketch and random draws.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, …; a GPU is taken where there is one.")
-    ] = None,
+    device: Device = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the picks here (.extxyz), best first.")
     ] = None,
