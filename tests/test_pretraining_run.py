@@ -16,9 +16,10 @@ from ase import Atoms
 from ase.build import molecule as ase_molecule
 from ase.io import write
 
-from surveyor.errors import PotentialError, TrainingError
+from surveyor.errors import TrainingError
+from surveyor.potentials import open_potential
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
-from surveyor.pretraining.evaluate import errors, open_model, predict
+from surveyor.pretraining.evaluate import errors
 from surveyor.pretraining.fit import trainer_options
 from surveyor.pretraining.recipe import Recipe, load_recipe
 from surveyor.training.mace_run import run_mace_trainer
@@ -88,17 +89,17 @@ def test_the_trainer_makes_a_model(
     assert any("Epoch 0" in line for line in lines)
     assert "Epoch 0" in (path.parent / "mace.log").read_text()
     assert capfd.readouterr().out == ""
-    labels = predict(open_model(path), waters(3, 2), batch_size=2)
+    labels = open_potential(path).predict(waters(3, 2))
     assert len(labels) == 3
     assert all(np.isfinite(one.forces).all() for one in labels)
 
 
 def test_predictions_do_not_depend_on_the_batch(trained: tuple[Path, list[str]]) -> None:
-    model = open_model(trained[0])
+    potential = open_potential(trained[0])
     frames = [*waters(2, 3), Atoms("H", positions=[[0, 0, 0]]), ase_molecule("H2")]
-    together = predict(model, frames)
+    together = potential.predict(frames)
     for frame, one in zip(frames, together, strict=True):
-        (alone,) = predict(model, [frame])
+        (alone,) = potential.predict([frame])
         assert alone.energy == pytest.approx(one.energy, abs=1e-4)
         np.testing.assert_allclose(alone.forces, one.forces, atol=1e-4)
     assert together[2].energy == pytest.approx(ENERGIES[1], abs=1e-5), "an isolated atom has its E0"
@@ -207,22 +208,12 @@ def test_errors_are_split_by_kind_element_and_size() -> None:
 
 
 def test_checks_run_on_any_model(trained: tuple[Path, list[str]]) -> None:
-    model = open_model(trained[0])
-    pairs = scan_pairs(model, (1, 8))
+    potential = open_potential(trained[0])
+    pairs = scan_pairs(potential, (1, 8))
     assert set(pairs) == {"H-H", "H-O", "O-O"}
-    result = run_dynamics(model, waters(2, 5), steps=50, step_fs=0.5, seed=0)
+    result = run_dynamics(potential, waters(2, 5), steps=50, step_fs=0.5, seed=0)
     assert result["molecules"] == 2
-    assert result == run_dynamics(model, waters(2, 5), steps=50, step_fs=0.5, seed=0)
-
-
-def test_other_files_are_not_models(tmp_path: Path) -> None:
-    import torch
-
-    with pytest.raises(PotentialError, match="no model file"):
-        open_model(tmp_path / "none.model")
-    torch.save({"a": 1}, tmp_path / "dict.model")
-    with pytest.raises(PotentialError, match="holds dict"):
-        open_model(tmp_path / "dict.model")
+    assert result == run_dynamics(potential, waters(2, 5), steps=50, step_fs=0.5, seed=0)
 
 
 @pytest.mark.slow

@@ -10,13 +10,12 @@ import numpy as np
 from ase import Atoms, units
 from ase.data import atomic_masses, chemical_symbols, covalent_radii
 
-from surveyor.pretraining.evaluate import predict
 from surveyor.pretraining.geometry import thermal_velocities
-from surveyor.types import Float64Array
+from surveyor.types import Float64Array, Potential
 
 
 def run_dynamics(
-    model: Any,
+    potential: Potential,
     starts: Sequence[Atoms],
     *,
     steps: int,
@@ -43,31 +42,31 @@ def run_dynamics(
     dt = step_fs * units.fs
 
     def evaluate() -> tuple[Float64Array, Float64Array]:
-        labels = predict(model, moving, batch_size=len(moving))
+        labels = potential.predict(moving)
         return np.array([x.energy for x in labels]), np.concatenate([x.forces for x in labels])
 
-    potential, forces = evaluate()
+    energies, forces = evaluate()
     totals, broken = [], {}
     offsets = np.cumsum(sizes)[:-1]
     for step in range(1, steps + 1):
         velocities = velocities + 0.5 * dt * forces / masses
         for atoms, part in zip(moving, np.split(velocities, offsets), strict=True):
             atoms.positions += dt * part
-        potential, forces = evaluate()
+        energies, forces = evaluate()
         velocities = velocities + 0.5 * dt * forces / masses
         kinetic = np.bincount(
             owner, weights=(0.5 * masses * velocities**2).sum(axis=1), minlength=len(starts)
         )
-        totals.append(potential + kinetic)
+        totals.append(energies + kinetic)
         if step % 50 == 0:
             for i, atoms in enumerate(moving):
                 if i not in broken and _has_broken(atoms, bonds[i]):
                     broken[i] = step * step_fs / 1000
             if on_step is not None:
                 on_step(step, steps)
-    energies = np.array(totals)
+    total = np.array(totals)
     tenth = max(steps // 10, 1)
-    drift = (energies[-tenth:].mean(axis=0) - energies[:tenth].mean(axis=0)) / sizes
+    drift = (total[-tenth:].mean(axis=0) - total[:tenth].mean(axis=0)) / sizes
     drift *= 1000 / (0.9 * steps * step_fs / 1000)
     whole = [i for i in range(len(starts)) if i not in broken]
     return {
@@ -103,7 +102,7 @@ def _has_broken(atoms: Atoms, bonds: Sequence[tuple[int, int, float]]) -> bool:
     return any(distances[i, j] > 1.7 * length for i, j, length in bonds)
 
 
-def scan_pairs(model: Any, numbers: Sequence[int], shortest: float = 0.5) -> dict[str, Any]:
+def scan_pairs(potential: Potential, numbers: Sequence[int], shortest: float = 0.5) -> dict[str, Any]:
     """Every pair of elements alone, pushed together to `shortest` Å.
 
     Below 0.7 of the sum of covalent radii (N₂ and C₂ are at 0.8) the energy must rise with each step inwards.
@@ -118,8 +117,8 @@ def scan_pairs(model: Any, numbers: Sequence[int], shortest: float = 0.5) -> dic
         lengths = np.arange(shortest, max(1.5 * contact, 1.2), 0.02)
         frames = [Atoms([a, b], positions=[[0, 0, 0], [0, 0, r]]) for r in lengths]
         atoms = [Atoms([n], positions=[[0, 0, 0]]) for n in (a, b)]
-        alone = sum(labels.energy for labels in predict(model, atoms))
-        energies = np.array([x.energy for x in predict(model, frames)]) - alone
+        alone = sum(labels.energy for labels in potential.predict(atoms))
+        energies = np.array([x.energy for x in potential.predict(frames)]) - alone
         falling = np.diff(energies) < 0
         rises_from = lengths[len(falling) if falling.all() else int(np.argmin(falling))]
         result[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = {

@@ -15,6 +15,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from surveyor.errors import LabellingError, PotentialError
+from surveyor.potentials import open_potential
 from surveyor.pretraining.card import make_card, read_json, write_json
 from surveyor.pretraining.dataset import (
     SPLITS,
@@ -25,7 +26,7 @@ from surveyor.pretraining.dataset import (
     thin,
 )
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
-from surveyor.pretraining.evaluate import errors, open_model, predict
+from surveyor.pretraining.evaluate import errors
 from surveyor.pretraining.fit import fit
 from surveyor.pretraining.frames import Labelling
 from surveyor.pretraining.molecules import ELEMENTS
@@ -34,6 +35,7 @@ from surveyor.pretraining.recipe import Recipe
 from surveyor.pretraining.references import charge_references, subtract_references
 from surveyor.structures import whole_file, write_structures
 from surveyor.training.mace_run import LOG_NAME
+from surveyor.types import Potential
 
 Progress = Callable[[str, int, int, str], None]
 """Called with the stage, how much of it is done, out of how much, and a note."""
@@ -200,10 +202,10 @@ def _read(path: Path) -> list[Atoms]:
 
 def _evaluate(recipe: Recipe, folder: Path, path: Path, report: Progress) -> dict[str, Any]:
     """Stage three: the held-out molecules, and the extra test file where the recipe names one."""
-    model = open_model(path)
+    potential = open_potential(path)
     report("evaluation", 0, 2, "held-out molecules")
     frames = _read(folder / "training" / "held_out.extxyz")
-    predicted = predict(model, frames)
+    predicted = potential.predict(frames)
     near = [
         i for i, atoms in enumerate(frames) if atoms.info["config_type"] in ("relaxation", "displaced", "md")
     ]
@@ -219,12 +221,12 @@ def _evaluate(recipe: Recipe, folder: Path, path: Path, report: Progress) -> dic
     extra = recipe.checks.extra_tests
     if extra is not None:
         report("evaluation", 1, 2, extra.name)
-        result["extra_tests"] = {"file": extra.name, **_extra(recipe, folder, model, extra)}
+        result["extra_tests"] = {"file": extra.name, **_extra(recipe, folder, potential, extra)}
     report("evaluation", 2, 2, "")
     return result
 
 
-def _extra(recipe: Recipe, folder: Path, model: Any, path: Path) -> dict[str, Any]:
+def _extra(recipe: Recipe, folder: Path, potential: Potential, path: Path) -> dict[str, Any]:
     """Errors on other people's geometries, labelled anew at the level of the training labels."""
     if not path.is_file():
         raise PotentialError(f"no file {path}", todo="mend or remove checks.extra_tests in the recipe")
@@ -248,7 +250,7 @@ def _extra(recipe: Recipe, folder: Path, model: Any, path: Path) -> dict[str, An
         if task.split in ("train", "valid") and task.key in labelled
         for part in task.smiles
     }
-    summary = errors(frames, predict(model, frames), lambda a: str(a.info["config_type"]))
+    summary = errors(frames, potential.predict(frames), lambda a: str(a.info["config_type"]))
     return {
         **summary,
         "overlap": overlap(sorted(smiles), thin(every, recipe.checks.extra_frames, recipe.seed)),
@@ -257,9 +259,9 @@ def _extra(recipe: Recipe, folder: Path, model: Any, path: Path) -> dict[str, An
 
 def _check(recipe: Recipe, folder: Path, path: Path, report: Progress) -> dict[str, Any]:
     """Stage four: pairs pushed together, and dynamics of held-out molecules."""
-    model = open_model(path)
+    potential = open_potential(path)
     checks = recipe.checks
-    result: dict[str, Any] = {"pairs": scan_pairs(model, ELEMENTS)}
+    result: dict[str, Any] = {"pairs": scan_pairs(potential, ELEMENTS)}
     starts: dict[str, Atoms] = {}
     for atoms in _read(folder / "training" / "held_out.extxyz"):
         if atoms.info["config_type"] == "relaxation":
@@ -267,7 +269,7 @@ def _check(recipe: Recipe, folder: Path, path: Path, report: Progress) -> dict[s
     chosen = thin(list(starts.values()), checks.md_molecules, recipe.seed)
     if checks.md_molecules and checks.md_steps and chosen:
         result["dynamics"] = run_dynamics(
-            model,
+            potential,
             chosen,
             steps=checks.md_steps,
             step_fs=checks.md_step_fs,
