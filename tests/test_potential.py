@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import ase.units
@@ -14,6 +15,7 @@ from ase import Atoms
 import surveyor
 from conftest import rattled
 from surveyor.errors import PotentialError, StructureError
+from surveyor.potentials.graphs import ahead
 from surveyor.potentials.mace import MacePotential
 from surveyor.potentials.opening import builtin_path
 from tiny import random_crystal, random_molecule, tiny_mace
@@ -179,3 +181,32 @@ def test_the_builtin_potential_knows_chemistry() -> None:
     atoms = sum(potential.reference_energies()[z] for z in far.numbers)
     per_bond = -(energy - atoms) / 4
     assert 3.5 * ase.units.eV < per_bond < 6.0 * ase.units.eV
+
+
+def test_graphs_are_built_ahead_in_order_and_pass_errors_on() -> None:
+    rng = np.random.default_rng(4)
+    batches = [[random_molecule(rng, n)] for n in (2, 5, 3)]
+    made = list(ahead(batches, lambda batch: len(batch[0])))
+    assert [batch for batch, _ in made] == batches
+    assert [size for _, size in made] == [2, 5, 3]
+    assert list(ahead([], len)) == []
+
+    def refuse(batch: list[Atoms]) -> int:
+        raise PotentialError(f"{len(batch[0])} atoms")
+
+    with pytest.raises(PotentialError, match="2 atoms"):
+        list(ahead(batches, refuse))
+
+
+def test_only_one_graph_is_built_in_advance() -> None:
+    taken = []
+
+    def batches() -> Iterator[list[Atoms]]:
+        for number in range(50):
+            taken.append(number)
+            yield [Atoms("H")]
+
+    stream = ahead(batches(), len)
+    next(stream)
+    assert len(taken) == 2
+    stream.close()

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from surveyor.errors import FeatureError
-from surveyor.features.batches import in_batches
+from surveyor.features.batches import ModelInput, in_batches
 from surveyor.features.forces import several_rows_each, side_by_side
 from surveyor.features.probes import Probes, check_probes, directions
 from surveyor.features.scaling import Normalise, check_normalise, normalised
@@ -29,10 +29,10 @@ class HasActivations(Protocol):
     @property
     def n_layers(self) -> int: ...
     def activation_widths(self) -> list[int]: ...
-    def batches(self, structures: Sequence[Atoms]) -> Iterator[list[Atoms]]: ...
+    def graphs(self, structures: Sequence[Atoms]) -> Iterator[tuple[list[Atoms], ModelInput]]: ...
     def activations(self, structures: Sequence[Atoms], layers: Sequence[int]) -> Iterator[FloatArray]: ...
     def activation_slopes(
-        self, batch: Sequence[Atoms], layers: Sequence[int], probes: torch.Tensor
+        self, data: ModelInput, layers: Sequence[int], probes: torch.Tensor
     ) -> Iterator[FloatArray]: ...
 
 
@@ -168,15 +168,15 @@ class ForceActivations:
         }
 
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        rows = in_batches(structures, self.activations.potential.batches, self._rows)
+        rows = in_batches(structures, self.activations.potential.graphs, self._rows)
         return several_rows_each(rows, self.dim)
 
-    def _rows(self, batch: list[Atoms]) -> list[Float64Array]:
+    def _rows(self, batch: list[Atoms], graph: ModelInput) -> list[Float64Array]:
         probes = [directions(len(atoms), self.probes, self.seed) for atoms in batch]
         ends = np.cumsum([len(atoms) for atoms in batch])[:-1]
         rows: list[list[Float64Array]] = [[] for _ in batch]
         moves = torch.as_tensor(side_by_side(probes))
-        slopes = self.activations.potential.activation_slopes(batch, self.activations.layers, moves)
+        slopes = self.activations.potential.activation_slopes(graph, self.activations.layers, moves)
         for number, nodes in enumerate(slopes):
             for own, atoms, mine, slope in zip(rows, batch, probes, np.split(nodes, ends), strict=True):
                 if number < len(mine):

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 
 from surveyor.errors import FeatureError
-from surveyor.features.batches import in_batches
+from surveyor.features.batches import ModelInput, in_batches
 from surveyor.features.probes import Probes, check_probes, directions
 from surveyor.features.tangent import HasTangent, Tangent
 from surveyor.types import Features, Float64Array, IndexArray
@@ -65,17 +65,16 @@ class ForceTangent:
         return {**self.tangent.settings, "features": "force-tangent", "probes": self.probes}
 
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        rows = in_batches(structures, self.tangent.potential.batches, self._force_rows)
+        rows = in_batches(structures, self.tangent.potential.graphs, self._force_rows)
         return several_rows_each(rows, self.dim)
 
-    def _force_rows(self, batch: list[Atoms]) -> list[Float64Array]:
+    def _force_rows(self, batch: list[Atoms], graph: ModelInput) -> list[Float64Array]:
         potential = self.tangent.potential
         probes = [directions(len(atoms), self.probes, self.tangent.seed) for atoms in batch]
         together = side_by_side(probes)
-        data = potential.graph(batch)
         rows = [self.tangent.gradient_rows.zeros(len(batch), potential.device) for _ in together]
-        moves = torch.as_tensor(together).to(data["positions"])
-        for number, block in self.tangent.plan.force_blocks(data, moves):
+        moves = torch.as_tensor(together).to(graph["positions"])
+        for number, block in self.tangent.plan.force_blocks(graph, moves):
             self.tangent.gradient_rows.add(rows[number], block)
         stacked = torch.stack(rows, dim=1).cpu().numpy()
         return [stacked[b, : len(own)] for b, own in enumerate(probes)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from surveyor.features.batches import in_batches
+from surveyor.features.batches import ModelInput, in_batches
 from surveyor.features.scaling import Normalise, check_normalise, normalised
 from surveyor.features.sketch import CountSketch, GradientBlock, GradientRows, Identity
 from surveyor.types import Features, Float64Array
@@ -18,10 +18,8 @@ from surveyor.types import Features, Float64Array
 class GradientPlan(Protocol):
     """Parameter gradients of all structures of a batch, in blocks."""
 
-    def energy_blocks(self, data: dict[str, torch.Tensor]) -> Iterator[GradientBlock]: ...
-    def force_blocks(
-        self, data: dict[str, torch.Tensor], probes: torch.Tensor
-    ) -> Iterator[tuple[int, GradientBlock]]: ...
+    def energy_blocks(self, data: ModelInput) -> Iterator[GradientBlock]: ...
+    def force_blocks(self, data: ModelInput, probes: torch.Tensor) -> Iterator[tuple[int, GradientBlock]]: ...
 
 
 class HasTangent(Protocol):
@@ -33,8 +31,8 @@ class HasTangent(Protocol):
     def device(self) -> torch.device: ...
     def parameter_names(self, pattern: str = "all") -> list[str]: ...
     def parameter_sizes(self, names: Sequence[str]) -> list[int]: ...
-    def batches(self, structures: Sequence[Atoms]) -> Iterator[list[Atoms]]: ...
-    def graph(self, structures: Sequence[Atoms]) -> dict[str, torch.Tensor]: ...
+    def graph(self, structures: Sequence[Atoms]) -> ModelInput: ...
+    def graphs(self, structures: Sequence[Atoms]) -> Iterator[tuple[list[Atoms], ModelInput]]: ...
     def gradient_plan(self, names: Sequence[str]) -> GradientPlan: ...
 
 
@@ -104,11 +102,11 @@ class Tangent:
         }
 
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        rows = in_batches(structures, self.potential.batches, self._energy_rows)
+        rows = in_batches(structures, self.potential.graphs, self._energy_rows)
         if not rows:
             return Features.empty(self.dim)
         return Features.one_row_each(normalised(np.stack(rows), structures, self.normalise))
 
-    def _energy_rows(self, batch: list[Atoms]) -> list[Float64Array]:
-        blocks = self.plan.energy_blocks(self.potential.graph(batch))
+    def _energy_rows(self, batch: list[Atoms], graph: ModelInput) -> list[Float64Array]:
+        blocks = self.plan.energy_blocks(graph)
         return list(self.gradient_rows.total(blocks, len(batch), self.potential.device).cpu().numpy())

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
 from matscipy.neighbours import neighbour_list
 
 from surveyor.types import Float64Array, IndexArray
+
+Prepared = TypeVar("Prepared")
 
 ALL_PAIRS_LIMIT = 300
 """Atoms; below, all pairs in one array operation beat a cell list a structure."""
@@ -96,3 +101,22 @@ def pack(structures: Sequence[Atoms], max_atoms: int, max_structures: int) -> It
         atoms_in_batch += len(atoms)
     if batch:
         yield batch
+
+
+def ahead(
+    batches: Iterable[list[Atoms]], prepare: Callable[[list[Atoms]], Prepared]
+) -> Iterator[tuple[list[Atoms], Prepared]]:
+    """Each batch with `prepare(batch)`, in order; a second thread makes the next while the caller uses one.
+
+    Array operations release the interpreter's lock, so that neighbour lists cost no time beside a model on a
+    GPU or on another core. One batch is prepared in advance: memory stays bounded.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="graphs") as worker:
+        begun: deque[tuple[list[Atoms], Future[Prepared]]] = deque()
+        for batch in batches:
+            begun.append((batch, worker.submit(prepare, batch)))
+            if len(begun) > 1:
+                first, made = begun.popleft()
+                yield first, made.result()
+        for last, made in begun:
+            yield last, made.result()

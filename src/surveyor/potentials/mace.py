@@ -25,7 +25,7 @@ from mace.modules.symmetric_contraction import Contraction
 from surveyor.errors import PotentialError
 from surveyor.potentials.contraction import ContractionRule
 from surveyor.potentials.gradients import GradientPlan, differentiable, gradients_of
-from surveyor.potentials.graphs import build_graph, pack
+from surveyor.potentials.graphs import ahead, build_graph, pack
 from surveyor.potentials.mace_loading import load_module
 from surveyor.potentials.rules import NodeScalar, rule_for
 from surveyor.potentials.taps import Rule
@@ -165,9 +165,9 @@ class MacePotential:
             StructureError: an element is unknown.
         """
         labels: list[Labels] = []
-        for batch in self.batches(structures):
+        for batch, data in self.graphs(structures):
             stress = all(bool(atoms.pbc.all()) for atoms in batch)
-            out = self.model(self.graph(batch), training=False, compute_force=True, compute_stress=stress)
+            out = self.model(data, training=False, compute_force=True, compute_stress=stress)
             energies = out["energy"].detach().cpu().numpy().astype(np.float64)
             forces = np.split(
                 out["forces"].detach().cpu().numpy().astype(np.float64),
@@ -209,6 +209,10 @@ class MacePotential:
         for number, atoms in enumerate(structures):
             check_elements(atoms, self.elements, f"structure {number}")
         return pack(structures, MAX_ATOMS, MAX_STRUCTURES)
+
+    def graphs(self, structures: Sequence[Atoms]) -> Iterator[tuple[list[Atoms], dict[str, torch.Tensor]]]:
+        """The batches with their graphs; the next graph is built while the model computes on one."""
+        return ahead(self.batches(structures), self.graph)
 
     def graph(self, structures: Sequence[Atoms]) -> dict[str, torch.Tensor]:
         """The input of the model's forward pass for a batch of structures."""
@@ -264,22 +268,21 @@ class MacePotential:
         """Rotation-invariant node features (0e irreps) of the layers, (n_atoms, Σ widths) a structure."""
         columns = self._scalar_columns()
         wanted = torch.cat([columns[layer] for layer in layers])
-        for batch in self.batches(structures):
+        for batch, data in self.graphs(structures):
             with torch.no_grad():
-                out = self.model(self.graph(batch), compute_force=False)
+                out = self.model(data, compute_force=False)
             nodes = out["node_feats"][:, wanted.to(self.device)].cpu().numpy()
             yield from np.split(nodes, np.cumsum([len(atoms) for atoms in batch])[:-1])
 
     def activation_slopes(
-        self, batch: Sequence[Atoms], layers: Sequence[int], probes: torch.Tensor
+        self, data: dict[str, torch.Tensor], layers: Sequence[int], probes: torch.Tensor
     ) -> Iterator[FloatArray]:
-        """d/dε of the activations h of a batch at x + εv, for each probe v (n_atoms, 3): (n_atoms, Σ widths).
+        """d/dε of the activations h at x + εv, for each probe v (n_atoms, 3): (n_atoms, Σ widths).
 
-        With u of the shape of h, dh/dε is the gradient with respect to u of v·∂(u·h)/∂x.
+        With u of the shape of h, dh/dε is the gradient with respect to u of v·∂(u·h)/∂x; `data` is a batch.
         """
         columns = self._scalar_columns()
         wanted = torch.cat([columns[layer] for layer in layers]).to(self.device)
-        data = self.graph(batch)
         positions = data["positions"].requires_grad_(True)
         nodes = self.model(data, compute_force=False)["node_feats"][:, wanted]
         weights = torch.zeros_like(nodes).requires_grad_(True)
