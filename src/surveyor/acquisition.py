@@ -9,15 +9,18 @@ from itertools import islice
 import numpy as np
 from ase import Atoms
 
-from surveyor.calibration import Calibrations, KnownErrors, calibrate_both
+from surveyor import selection
+from surveyor.calibration import Calibrations, KnownErrors, calibrate_both, prior_std, structure_std
 from surveyor.errors import SelectionError
+from surveyor.features.rows import part_of
 from surveyor.features.scaling import unit_mean_square
 from surveyor.forecast import SAMPLE, Forecast, forecast, sample
 from surveyor.linalg import cholesky
 from surveyor.posterior import Posterior
 from surveyor.reasons import own_directions, removed_shares
+from surveyor.selection.border import rank_of
 from surveyor.structures.identity import structure_id
-from surveyor.types import FeatureMap, Features, Float64Array, Selector, Stopped
+from surveyor.types import FeatureMap, Features, Float64Array, IndexArray, Selector, Stopped
 
 BLOCK = 256
 
@@ -67,6 +70,24 @@ class Pick:
 
 
 @dataclass(frozen=True, eq=False)
+class PickErrors:
+    """What to expect of every pick, given the labelled structures.
+
+    | variable          | shape    | meaning                                                  | unit     |
+    |-------------------|----------|----------------------------------------------------------|----------|
+    | energy            | (picks,) | expected |error| of the linearised learner               | meV/atom |
+    | energy_half_width | (picks,) | of the interval about its prediction                     | meV/atom |
+    | forces            | (picks,) | expected mean |error| of the potential as it is          | meV/Å    |
+    | forces_half_width | (picks,) | of the interval that holds it                            | meV/Å    |
+    """
+
+    energy: Float64Array
+    energy_half_width: Float64Array
+    forces: Float64Array
+    forces_half_width: Float64Array
+
+
+@dataclass(frozen=True, eq=False)
 class Batch:
     """The picks of one acquisition, best first.
 
@@ -75,6 +96,9 @@ class Batch:
     | directions   | (picks, dim) or None | `reasons.own_directions` of the picks; None: several rows each |
     | forecast     |                     | None where none was asked for                                  |
     | calibrations |                     | None where no errors on labelled structures were given         |
+    | scores       | (picks,)            | the rule's scores, in its unit                                 |
+    | certain      |                     | first picks that a shortlist cannot have changed; None: unknown |
+    | errors       |                     | None where there are no calibrations                           |
     """
 
     picks: tuple[Pick, ...]
@@ -85,6 +109,9 @@ class Batch:
     directions: Float64Array | None = None
     forecast: Forecast | None = None
     calibrations: Calibrations | None = None
+    scores: Float64Array | None = None
+    certain: int | None = None
+    errors: PickErrors | None = None
 
     @property
     def indices(self) -> list[int]:
@@ -114,7 +141,7 @@ def featurise(
 def acquire(
     pool: Featurised,
     labelled: Featurised,
-    n: int,
+    n: int | None,
     rule: Rule,
     *,
     noise: float,
@@ -124,13 +151,14 @@ def acquire(
     n_forecast: int = 0,
     known: KnownErrors | None = None,
 ) -> Batch:
-    """Pick n structures of the pool.
+    """Pick n structures of the pool; None: as many as the rule's budget pays for.
 
     Repeated structures count once; structures that are labelled already, or excluded, are not candidates.
     Rows are scaled so that the pool's mean squared norm is 1: the noise λ is a share of the prior variance.
+    Structures that tie go by their ids, so that the order of the pool does not matter.
 
     Args:
-        rule: makes the selector.
+        rule: makes the selector; what it knows of each structure (costs, disagreements) is about the pool.
         noise: λ of the posterior that gives the picks' std.
         target: the structures that the rule aims at, where it aims at any.
         exclude: ids that must not be picked (failed labels).
@@ -144,24 +172,34 @@ def acquire(
         StructureError: too few labelled structures to calibrate with.
     """
     candidates, n_duplicates, n_known = _candidates(pool.ids, {*labelled.ids, *exclude})
+    n = max(1, len(candidates)) if n is None else n
     _check_size(n, len(pool), len(candidates), n_duplicates, n_known)
     if n_forecast < 0:
         raise SelectionError(f"forecast = {n_forecast}", expected="a number of labels, or 0 for no forecast")
     ahead = max(n, min(n_forecast, len(candidates)))
     aims = [] if target is None else [target.features]
     candidate_features, train, *scaled = unit_mean_square(
-        pool.features.take(candidates), labelled.features, *aims
+        part_of(pool.features, candidates), labelled.features, *aims
     )
     selector = rule(scaled[0] if scaled else None)
-    selection = selector(candidate_features, train, ahead, rng=np.random.default_rng(seed))
+    if isinstance(selector, selection.Rule):
+        selector = selector.among(candidates)
+    rank = rank_of([pool.ids[index] for index in candidates], len(candidates))
+    found = selector(candidate_features, train, ahead, rng=np.random.default_rng(seed), rank=rank)
+    if not len(found):
+        raise SelectionError(
+            f"no pick: {found.stopped.value}",
+            expected="a budget that pays for a label, and a threshold that a structure exceeds",
+            todo="raise the budget, or lower the threshold",
+        )
     posterior = Posterior.fit(train, noise=noise)
-    chosen = candidate_features.take(selection.indices[:n])
+    chosen = candidate_features.take(found.indices[:n])
     stds = _sequential_std(posterior, chosen)
     removes = removed_shares(posterior, chosen, sample(candidate_features, REMOVES_SAMPLE, seed))
     calibrations = None if known is None else calibrate_both(train, known, noise=noise, seed=seed)
     outlook = None
     if n_forecast:
-        path = candidate_features.take(selection.indices)
+        path = candidate_features.take(found.indices)
         outlook = forecast(
             posterior, path, sample(candidate_features, SAMPLE, seed), calibrations=calibrations
         )
@@ -177,15 +215,35 @@ def acquire(
             removes=float(removed),
         )
         for rank, (index, std, (name, similarity), removed) in enumerate(
-            zip(selection.indices[:n], stds, nearest, removes, strict=True)
+            zip(found.indices[:n], stds, nearest, removes, strict=True)
         )
     )
-    stopped = Stopped.FILLED if len(selection) > n else selection.stopped
-    directions = own_directions(posterior, chosen)
-    return Batch(picks, stopped, len(pool), n_duplicates, n_known, directions, outlook, calibrations)
+    return Batch(
+        picks,
+        Stopped.FILLED if len(found) > n else found.stopped,
+        len(pool),
+        n_duplicates,
+        n_known,
+        directions=own_directions(posterior, chosen),
+        forecast=outlook,
+        calibrations=calibrations,
+        scores=found.scores[:n],
+        certain=None if (certain := getattr(found, "certain", None)) is None else min(certain, n),
+        errors=None if calibrations is None else _pick_errors(calibrations, posterior, chosen),
+    )
 
 
-def _candidates(ids: Sequence[str], taken: set[str]) -> tuple[list[int], int, int]:
+def _pick_errors(calibrations: Calibrations, posterior: Posterior, chosen: Features) -> PickErrors:
+    prior = prior_std(chosen)
+    return PickErrors(
+        energy=calibrations.energy.expected(structure_std(posterior, chosen)),
+        energy_half_width=calibrations.energy_half_width(chosen),
+        forces=calibrations.forces.expected(prior),
+        forces_half_width=calibrations.force_half_width(chosen),
+    )
+
+
+def _candidates(ids: Sequence[str], taken: set[str]) -> tuple[IndexArray, int, int]:
     """Positions that may be picked; numbers of repeated and of taken structures."""
     seen: set[str] = set()
     positions, repeated, known = [], 0, 0
@@ -197,7 +255,7 @@ def _candidates(ids: Sequence[str], taken: set[str]) -> tuple[list[int], int, in
         else:
             positions.append(position)
         seen.add(name)
-    return positions, repeated, known
+    return np.array(positions, dtype=np.intp), repeated, known
 
 
 def _check_size(n: int, n_pool: int, n_candidates: int, n_duplicates: int, n_known: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
-from surveyor.calibration import MIN_STRUCTURES, KnownErrors
+from surveyor.calibration import MIN_FOLDS, MIN_STRUCTURES, KnownErrors
 from surveyor.config import (
     FEATURES,
     RULES,
@@ -20,20 +20,29 @@ from surveyor.config import (
     build_features,
     build_rule,
     check_aim,
+    check_committee,
     check_name,
+    check_price,
 )
+from surveyor.disagreement import UNITS, check_quantity, disagreement, shared_elements
 from surveyor.errors import FeatureError, SelectionError
 from surveyor.features.store import StorableFeatureMap, open_store
 from surveyor.metrics import residuals
 from surveyor.posterior import check_noise
+from surveyor.prices import prices
 from surveyor.progress import Progress, Silent
 from surveyor.reasons import atom_shares
+from surveyor.selection.border import per_row
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
 from surveyor.structures.labels import has_labels
-from surveyor.types import FeatureMap, Features, StructureSource
+from surveyor.types import FeatureMap, Features, FloatArray, StructureSource
 
 if TYPE_CHECKING:
     from surveyor.potentials.mace import MacePotential
+
+
+IN_MEMORY = 4 * 2**30
+"""Rows of a store that take more bytes than this stay on disk and are read as the rule asks for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +70,16 @@ def select(
     pool: StructureSource,
     labelled: StructureSource | None,
     model: str | Path | MacePotential,
-    n: int,
+    n: int | None,
     *,
     features: str = "tangent",
     rule: str = "max-variance",
     target: StructureSource | None = None,
+    committee: Sequence[str | Path | MacePotential] = (),
+    committee_on: str = "forces",
+    cost: str | FloatArray | None = None,
+    budget: float | None = None,
+    shortlist: int | None = None,
     store: str | Path | None = None,
     dim: int = 512,
     noise: float = 1e-4,
@@ -80,28 +94,39 @@ def select(
         pool: a file, or structures; labels in it are not looked at.
         labelled: a file or structures that are labelled already; None before the first label.
         model: an opened potential, or what `open_potential` takes.
-        n: number of picks.
+        n: number of picks; None: as many as the budget pays for.
         features: `tangent` or `activations`.
-        rule: `max-variance`, `target-variance`, `lcmd`, `farthest`, `top-k` or `random`.
+        rule: `max-variance`, `target-variance`, `lcmd`, `farthest`, `top-k`, `committee` or `random`.
         target: unlabelled structures that `target-variance` aims at; None: a seeded sample of the pool.
+        committee: two or more potentials, differently fine-tuned, for the rule `committee`.
+        committee_on: what they disagree on, `energies` (eV/atom) or `forces` (eV/Å).
+        cost: what a label costs, for `max-variance` and `farthest`: `atoms^3` (any power), the key of `info`
+            that holds it, or one number a pool structure. The rule then takes the largest gain per cost.
+        budget: what the picks may cost together.
+        shortlist: consider only so many structures, those of largest residual variance; None: all.
         store: features of the pool that `surveyor embed` wrote; None computes them.
         dim: sketch size of tangent features.
         noise: λ of the posterior, as a share of the pool's mean squared feature norm.
         seed: of sketch and random draws.
-        forecast: how many labels to look ahead; the result is in `batch.forecast`, in meV/atom and meV/Å
-            where `labelled` holds 20 or more structures with labels. 0: no forecast.
+        forecast: how many labels to look ahead; the result is in `batch.forecast`. 0: no forecast.
+
+    Where `labelled` holds 20 or more structures with labels, uncertainties are calibrated to meV/atom and
+    meV/Å: `batch.errors`, `batch.calibrations`, and the errors of the forecast.
 
     Raises:
         SurveyorError: bad input of any kind; the message says what to do.
     """
-    _check_arguments(features, rule, target, n, noise)
+    _check_arguments(features, rule, target, n, noise, budget)
+    check_price(rule, cost, budget)
+    check_committee(rule, len(committee))
+    check_quantity(committee_on)
     progress = progress or Silent()
-    if isinstance(model, str | Path):
-        from surveyor.potentials import open_potential
-
-        model = open_potential(model, device)
+    model, *members = (_opened(source, device) for source in (model, *committee))
+    elements = model.elements
+    if members:
+        elements = tuple(sorted({*elements}.intersection(shared_elements(members))))
     feature_map = build_features(model, FeatureConfig(kind=features, dim=dim), seed)
-    candidates = _again(pool, model.elements)
+    candidates = _again(pool, elements)
     if store is None:
         pool_features = _featurise("features of the pool", candidates, feature_map, progress)
     else:
@@ -116,26 +141,59 @@ def select(
         labelled = _again(labelled, model.elements)
     train = others("labelled", labelled) or Featurised(Features.empty(feature_map.dim), ())
     aim = others("target", target)
-    known = _known_errors(model, labelled, progress) if forecast and labelled is not None else None
-    progress.start(f"choosing {n} of {len(pool_features)}")
-    chosen = build_rule(SelectionConfig(rule=rule, noise=noise))
+    known = _known_errors(model, labelled, progress) if labelled is not None else None
+    price = prices(candidates, cost) if isinstance(cost, str) else cost
+    disputed = None
+    if members:
+        progress.start(f"disagreement on {committee_on}", len(pool_features))
+        disputed = disagreement(members, candidates, committee_on, on_progress=progress.advance)
+        progress.finish(f"mean {disputed.mean():.3g} {UNITS[committee_on]}")
+    progress.start(f"choosing {'' if n is None else f'{n} '}of {len(pool_features)}")
+    chosen = build_rule(
+        SelectionConfig(rule=rule, noise=noise),
+        cost=None if price is None else per_row(price, len(pool_features), "cost"),
+        budget=budget,
+        disagreement=disputed,
+        shortlist=shortlist,
+    )
     batch = acquire(
         pool_features, train, n, chosen,
         noise=noise, seed=seed, target=aim, n_forecast=forecast, known=known,
     )  # fmt: skip
     progress.finish()
     structures = _picked_structures(candidates, batch)
+    for key, values in (("surveyor_cost", price), ("surveyor_disagreement", disputed)):
+        if values is not None:
+            for atoms, index in zip(structures, batch.indices, strict=True):
+                atoms.info[key] = float(values[index])
     _add_atom_shares(structures, batch, feature_map)
     return Picked(structures, batch)
 
 
-def _check_arguments(features: str, rule: str, target: StructureSource | None, n: int, noise: float) -> None:
+def _opened(source: str | Path | MacePotential, device: str | None) -> MacePotential:
+    if not isinstance(source, str | Path):
+        return source
+    from surveyor.potentials import open_potential
+
+    return open_potential(source, device)
+
+
+def _check_arguments(
+    features: str,
+    rule: str,
+    target: StructureSource | None,
+    n: int | None,
+    noise: float,
+    budget: float | None,
+) -> None:
     """Refuse before anything is computed."""
     check_name(features, FEATURES, "features")
     check_name(rule, RULES, "rule")
     check_aim(rule, target)
     check_noise(noise)
-    if n < 1:
+    if n is None and budget is None:
+        raise SelectionError("neither a number of picks nor a budget", expected="n, or cost and budget")
+    if n is not None and n < 1:
         raise SelectionError(f"n = {n}", expected="at least one structure to pick")
 
 
@@ -166,7 +224,7 @@ def _from_store(path: Path, feature_map: StorableFeatureMap) -> Featurised:
         raise FeatureError(
             f"the store {path} is not complete", todo="run the `surveyor embed` command again; it goes on"
         )
-    return Featurised(store.features(), tuple(store.ids))
+    return Featurised(store.features(in_memory=store.n_bytes <= IN_MEMORY), tuple(store.ids))
 
 
 def _again(source: StructureSource, elements: Sequence[int]) -> Iterable[Atoms]:
@@ -238,8 +296,8 @@ def _known_errors(
     forces = 1e3 * np.array([np.abs(difference).mean() for difference in differences])
     progress.finish(f"{np.abs(energy).mean():.1f} meV/atom, {forces.mean():.0f} meV/Å")
     groups = [str(atoms.info.get("reaction", "")) for atoms in structures]
-    if "" in groups or len(set(groups)) < 2:
+    if "" in groups or len(set(groups)) < MIN_FOLDS:
         groups = [structure_id(atoms) for atoms in structures]
-    if not (energy.any() and forces.any() and len(set(groups)) > 1):
+    if not (energy.any() and forces.any() and len(set(groups)) >= MIN_FOLDS):
         return None  # the potential's own predictions, or copies of one structure
     return KnownErrors(energy, forces, groups)

@@ -208,9 +208,20 @@ class FeatureMap(Protocol):
 
 
 class Selector(Protocol):
-    """A rule that picks k structures of the pool, given those already labelled."""
+    """A rule that picks k structures of the pool, given those already labelled.
 
-    def __call__(self, pool: Features, train: Features, k: int, *, rng: np.random.Generator) -> Selection: ...
+    Of structures that tie, the lowest `rank` (structures,) wins; None: the lowest index.
+    """
+
+    def __call__(
+        self,
+        pool: Features,
+        train: Features,
+        k: int,
+        *,
+        rng: np.random.Generator,
+        rank: IndexArray | None = None,
+    ) -> Selection: ...
 
 
 class Labeller(Protocol):

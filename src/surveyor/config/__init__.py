@@ -8,7 +8,14 @@ from surveyor.config.build import (
     calculator_spec,
 )
 from surveyor.config.loading import load_campaign, resolved_yaml
-from surveyor.config.registries import FEATURES, RULES, check_aim, check_name
+from surveyor.config.registries import (
+    FEATURES,
+    RULES,
+    check_aim,
+    check_committee,
+    check_name,
+    check_price,
+)
 from surveyor.config.schema import (
     CampaignConfig,
     FeatureConfig,
@@ -33,7 +40,9 @@ __all__ = [
     "build_rule",
     "calculator_spec",
     "check_aim",
+    "check_committee",
     "check_name",
+    "check_price",
     "load_campaign",
     "resolved_yaml",
 ]

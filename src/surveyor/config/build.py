@@ -10,12 +10,13 @@ from ase import Atoms
 
 from surveyor.acquisition import Rule
 from surveyor.campaign import Plan, Stopping
-from surveyor.config.registries import FEATURES, RULES
+from surveyor.config.registries import FEATURES, RULES, RuleParts
 from surveyor.config.schema import CampaignConfig, FeatureConfig, LabelConfig, SelectionConfig
 from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import GFN2, CalculatorSpec, LocalLabeller
+from surveyor.selection import Shortlist
 from surveyor.structures import StructureFile, labels_of
-from surveyor.types import Potential
+from surveyor.types import Features, Float64Array, Potential, Selector
 
 if TYPE_CHECKING:
     from surveyor.potentials.mace import MacePotential
@@ -26,9 +27,28 @@ def build_features(potential: MacePotential, config: FeatureConfig, seed: int) -
     return FEATURES[config.kind](potential, config, seed)
 
 
-def build_rule(config: SelectionConfig) -> Rule:
-    """The rule that the configuration names, waiting for its target."""
-    return lambda target: RULES[config.rule](config.noise, target)
+def build_rule(
+    config: SelectionConfig,
+    *,
+    cost: Float64Array | None = None,
+    budget: float | None = None,
+    disagreement: Float64Array | None = None,
+    shortlist: int | None = None,
+) -> Rule:
+    """The rule that the configuration names, waiting for its target.
+
+    Args:
+        cost: price of each structure of the pool, for rules that weigh it.
+        budget: what the picks may cost together.
+        disagreement: of a committee about each structure of the pool.
+        shortlist: consider only so many structures, of largest residual variance; None: all.
+    """
+
+    def made(target: Features | None) -> Selector:
+        rule = RULES[config.rule](RuleParts(config.noise, target, cost, budget, disagreement))
+        return rule if shortlist is None else Shortlist(rule, shortlist, config.noise)
+
+    return made
 
 
 def calculator_spec(config: LabelConfig) -> CalculatorSpec:

@@ -9,6 +9,7 @@ import yaml
 
 from surveyor.config.registries import FEATURES, RULES, check_aim, check_name
 from surveyor.config.schema import CampaignConfig
+from surveyor.errors import ConfigError
 from surveyor.specs import read_yaml, validate
 
 
@@ -22,6 +23,12 @@ def load_campaign(path: Path) -> CampaignConfig:
     check_name(config.features.kind, FEATURES, f"{path.name}: features: kind")
     check_name(config.selection.rule, RULES, f"{path.name}: selection: rule")
     check_aim(config.selection.rule, config.target, f"{path.name}: ")
+    if config.selection.rule == "committee":
+        raise ConfigError(
+            f"{path.name}: selection: rule = 'committee'",
+            expected="another rule: a campaign trains one potential a round, a committee needs several",
+            todo="pick with `surveyor select --rule committee`, in your own loop",
+        )
     base = path.resolve().parent
     updates: dict[str, Any] = {
         key: base / value

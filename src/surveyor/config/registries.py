@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from surveyor.config.schema import FeatureConfig
 from surveyor.errors import ConfigError
 from surveyor.features.store import StorableFeatureMap
-from surveyor.selection import LCMD, FarthestPoint, MaxVariance, Random, TargetVariance, TopK
-from surveyor.types import Features, Selector
+from surveyor.selection import (
+    LCMD,
+    Committee,
+    FarthestPoint,
+    MaxVariance,
+    Random,
+    Rule,
+    TargetVariance,
+    TopK,
+)
+from surveyor.types import Features, Float64Array
 
 if TYPE_CHECKING:
     from surveyor.potentials.mace import MacePotential
@@ -33,17 +43,52 @@ FEATURES: dict[str, Callable[[MacePotential, FeatureConfig, int], StorableFeatur
     "activations": _activations,
 }
 
-RULES: dict[str, Callable[[float, Features | None], Selector]] = {
-    "max-variance": lambda noise, _: MaxVariance(noise=noise),
-    "target-variance": lambda noise, target: TargetVariance(noise=noise, target=target),
-    "lcmd": lambda _, __: LCMD(),
-    "farthest": lambda _, __: FarthestPoint(),
-    "top-k": lambda noise, _: TopK(noise=noise),
-    "random": lambda _, __: Random(),
+
+@dataclass(frozen=True, eq=False)
+class RuleParts:
+    """What a rule may be made of; each takes what it needs.
+
+    | variable     | shape                 | meaning                                            |
+    |--------------|-----------------------|----------------------------------------------------|
+    | noise        | scalar                | λ of the posterior                                 |
+    | target       | Features or None      | where `target-variance` aims                       |
+    | cost         | (structures,) or None | price of each label, for the rules of `PRICED`     |
+    | budget       | scalar or None        | what the picks may cost together                   |
+    | disagreement | (structures,) or None | of the committee, for `committee`                  |
+    """
+
+    noise: float
+    target: Features | None = None
+    cost: Float64Array | None = None
+    budget: float | None = None
+    disagreement: Float64Array | None = None
+
+
+def _committee(parts: RuleParts) -> Committee:
+    if parts.disagreement is None:
+        raise ConfigError(
+            "the rule 'committee' without a committee",
+            expected="the disagreement of two potentials or more",
+            todo="name them: --committee a.model --committee b.model",
+        )
+    return Committee(parts.disagreement)
+
+
+RULES: dict[str, Callable[[RuleParts], Rule[Any]]] = {
+    "max-variance": lambda parts: MaxVariance(noise=parts.noise, cost=parts.cost, budget=parts.budget),
+    "target-variance": lambda parts: TargetVariance(noise=parts.noise, target=parts.target),
+    "lcmd": lambda _: LCMD(),
+    "farthest": lambda parts: FarthestPoint(cost=parts.cost, budget=parts.budget),
+    "top-k": lambda parts: TopK(noise=parts.noise),
+    "committee": _committee,
+    "random": lambda _: Random(),
 }
 
 AIMS = ("target-variance",)
 """Rules that take target structures."""
+
+PRICED = ("max-variance", "farthest")
+"""Rules that weigh a score against what the label costs."""
 
 
 def check_name(name: str, registry: Mapping[str, object], place: str) -> None:
@@ -64,4 +109,36 @@ def check_aim(rule: str, target: object, place: str = "") -> None:
             f"{place}a target is given, but the rule {rule!r} aims at nothing",
             expected="the rule " + " or ".join(AIMS),
             todo="choose that rule, or leave the target out",
+        )
+
+
+def check_price(rule: str, cost: object, budget: float | None) -> None:
+    """Raise ConfigError if there are costs for a rule that weighs none, or a budget without costs."""
+    if budget is not None and cost is None:
+        raise ConfigError(
+            f"a budget of {budget:g} without costs",
+            expected="a cost for each structure",
+            todo="say what a label costs: --cost atoms^3, or --cost KEY for a number under that key in info",
+        )
+    if cost is not None and rule not in PRICED:
+        raise ConfigError(
+            f"costs are given, but the rule {rule!r} weighs none",
+            expected="the rule " + " or ".join(PRICED),
+            todo="choose one of these rules, or leave the costs out",
+        )
+
+
+def check_committee(rule: str, members: int) -> None:
+    """Raise ConfigError if potentials are named for another rule, or fewer than two for `committee`."""
+    if rule != "committee" and members:
+        raise ConfigError(
+            f"a committee of {members} potentials is given, but the rule is {rule!r}",
+            expected="the rule committee",
+            todo="choose that rule, or leave the committee out",
+        )
+    if rule == "committee" and members < 2:
+        raise ConfigError(
+            f"the rule 'committee' with {members} potentials",
+            expected="two or more that were fine-tuned differently",
+            todo="name them: --committee a.model --committee b.model",
         )

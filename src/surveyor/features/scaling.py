@@ -9,6 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.errors import FeatureError
+from surveyor.features.rows import divided
+from surveyor.linalg import squared_norms
 from surveyor.types import Features, FloatArray
 
 Normalise = Literal["none", "atoms", "cosine"]
@@ -44,11 +46,8 @@ def unit_mean_square(pool: Features, *others: Features) -> tuple[Features, ...]:
     Raises:
         FeatureError: all pool rows are zero.
     """
-    squares = np.einsum("rd,rd->r", pool.values, pool.values, dtype=np.float64)
+    squares = squared_norms(pool.values)
     scale = float(np.sqrt(squares.mean())) if len(squares) else 0.0
     if scale == 0.0:
         raise FeatureError("all feature rows of the pool are zero", expected="features that vary")
-    return tuple(
-        Features((features.values / features.values.dtype.type(scale)), features.owner, features.n_structures)
-        for features in (pool, *others)
-    )
+    return tuple(divided(features, scale) for features in (pool, *others))

@@ -19,16 +19,17 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import zarr
 from ase import Atoms
+from numpy.typing import NDArray
 
 from surveyor.errors import FeatureError
 from surveyor.structures.identity import structure_id
 from surveyor.structures.writing import write_error
-from surveyor.types import Features, IndexArray
+from surveyor.types import Features, FloatArray, IndexArray
 
 FORMAT = 1
 BLOCK = 2048
@@ -121,8 +122,16 @@ class FeatureStore:
             count = int(self._array(number, "ids").shape[0])
             yield Features(np.asarray(self._array(number, "values")[:]), owner, count)
 
-    def features(self) -> Features:
-        """All rows, in the order of the structures; one copy in memory."""
+    @property
+    def n_bytes(self) -> int:
+        """Memory that all rows need."""
+        rows = sum(int(self._array(number, "values").shape[0]) for number in range(self.n_blocks))
+        return rows * self.dim * np.dtype(self.dtype).itemsize
+
+    def features(self, *, in_memory: bool = True) -> Features:
+        """All rows, in the order of the structures: one copy in memory, or read as they are asked for."""
+        if not in_memory:
+            return self._on_disk()
         numbers = range(self.n_blocks)
         rows = [int(self._array(number, "values").shape[0]) for number in numbers]
         values = np.empty((sum(rows), self.dim), dtype=self.dtype)
@@ -135,11 +144,44 @@ class FeatureStore:
             structure += block.n_structures
         return Features(values, owner, structure)
 
+    def _on_disk(self) -> Features:
+        rows = StoredRows([self._array(number, "values") for number in range(self.n_blocks)])
+        owners: list[IndexArray] = [np.zeros(0, dtype=np.intp)]
+        structures = 0
+        for number in range(self.n_blocks):
+            owners.append(np.asarray(self._array(number, "owner")[:], dtype=np.intp) + structures)
+            structures += int(self._array(number, "ids").shape[0])
+        return Features(cast(FloatArray, rows), np.concatenate(owners), structures)
+
     def _block_path(self, number: int) -> Path:
         return self.path / "blocks" / f"{number:06d}"
 
     def _array(self, number: int, name: str) -> Any:
         return zarr.open_array(self._block_path(number) / name, mode="r")
+
+
+class StoredRows:
+    """The rows of all blocks as one matrix (rows, dim), read a whole block at a time."""
+
+    def __init__(self, blocks: Sequence[Any]) -> None:
+        self._blocks = blocks
+        self._starts = np.concatenate([[0], np.cumsum([block.shape[0] for block in blocks])])
+        self.shape: tuple[int, int] = (int(self._starts[-1]), int(blocks[0].shape[1]))
+        self.dtype = np.dtype(blocks[0].dtype)
+        self.chunks: tuple[int, int] = (int(blocks[0].shape[0]), self.shape[1])
+        self.ndim = 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IndexArray) -> NDArray[np.floating]:
+        rows = np.arange(self.shape[0])[key] if isinstance(key, slice) else np.asarray(key, dtype=np.intp)
+        found = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        block = np.searchsorted(self._starts, rows, side="right") - 1
+        for number in np.unique(block).tolist():
+            here = np.flatnonzero(block == number)
+            found[here] = np.asarray(self._blocks[number][:])[rows[here] - self._starts[number]]
+        return found
 
 
 def open_store(path: str | Path) -> FeatureStore:

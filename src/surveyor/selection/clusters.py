@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import block_norms, row_blocks, squared_norms
-from surveyor.selection.border import check_request, check_threshold, one_row_each, rank_of
+from surveyor.selection.border import one_row_each, rank_of
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.projection import Projection
 from surveyor.selection.rounding import relative_error
+from surveyor.selection.rule import Request, Rule
 from surveyor.types import Features, Float64Array, IndexArray, Selection, Stopped
 
 TIE = 1e-12
@@ -21,7 +22,7 @@ BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class LCMD:
+class LCMD(Rule[Selection]):
     """Largest cluster maximum distance.
 
     Every pool row belongs to the cluster of its nearest centre c(x); labelled rows are the first centres.
@@ -42,24 +43,9 @@ class LCMD:
 
     threshold: float | None = None
 
-    def __call__(
-        self,
-        pool: Features,
-        train: Features,
-        k: int,
-        *,
-        rng: np.random.Generator | None = None,  # noqa: ARG002 - the rule draws nothing
-        rank: IndexArray | None = None,
-    ) -> Selection:
-        """k structures, best first; ties go to the lowest `rank` (by default the lowest index).
-
-        Raises:
-            SelectionError: k ≤ 0, an empty pool, or rows of two widths.
-            FeatureError: a pool row is too large to square.
-        """
-        check_request(pool, train, k)
-        check_threshold(self.threshold)
-        clusters = _Clusters(Pool(pool), train, np.arange(len(pool)) if rank is None else rank)
+    def _choose(self, request: Request) -> Selection:
+        pool, k = request.pool, request.k
+        clusters = _Clusters(Pool(pool), request.train, request.rank)
         picks: list[int] = []
         scores: list[float] = []
         stopped = Stopped.FILLED

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import block_norms, row_blocks, squared_norms
-from surveyor.selection.border import check_limits, check_request, check_threshold, one_row_each, rank_of
+from surveyor.selection.border import check_limits, one_row_each, rank_of
 from surveyor.selection.bounds import Bounds
 from surveyor.selection.lazy import Limits, lazy_greedy
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
+from surveyor.selection.rule import Request, Rule
 from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection
 
 
@@ -77,7 +78,7 @@ class DistanceBounds(Bounds):
 
 
 @dataclass(frozen=True, eq=False)
-class FarthestPoint:
+class FarthestPoint(Rule[Selection]):
     """Farthest-point sampling, started from the labelled rows.
 
         next = argmax min |φ(x) − c|²        over the rows c of labelled structures and picks
@@ -100,29 +101,17 @@ class FarthestPoint:
     cost: FloatArray | None = None
     budget: float | None = None
 
-    def __call__(
-        self,
-        pool: Features,
-        train: Features,
-        k: int,
-        *,
-        rng: np.random.Generator | None = None,  # noqa: ARG002 - the rule draws nothing
-        rank: IndexArray | None = None,
-    ) -> Selection:
-        """k structures, best first; ties go to the lowest `rank` (by default the lowest index).
+    def among(self, structures: IndexArray) -> FarthestPoint:
+        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
 
-        Raises:
-            SelectionError: k ≤ 0, an empty pool, rows of two widths, or costs or ranks of another length.
-            FeatureError: a pool row is too large to square.
-        """
-        check_request(pool, train, k)
-        check_threshold(self.threshold)
-        cost = check_limits(self.cost, self.budget, len(pool))
-        view = Pool(pool)
+    def _choose(self, request: Request) -> Selection:
+        train = request.train
+        cost = check_limits(self.cost, self.budget, len(request.pool))
+        view = Pool(request.pool)
         norms = finite_norms(view, squared_norms(view.values))
         score = DistanceBounds(view, norms, train, None if cost is None else 1.0 / cost)
-        limits = Limits(k, self.threshold, cost, self.budget)
-        return lazy_greedy(score, Novelty(train.values), limits, rank)
+        limits = Limits(request.k, self.threshold, cost, self.budget)
+        return lazy_greedy(score, Novelty(train.values), limits, request.rank)
 
 
 def farthest(

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import squared_norms
 from surveyor.posterior import check_noise
-from surveyor.selection.border import (
-    check_limits,
-    check_request,
-    check_threshold,
-    one_row_each,
-    per_row,
-    rank_of,
-)
+from surveyor.selection.border import check_limits, one_row_each, per_row, rank_of
 from surveyor.selection.lazy import Limits, lazy_greedy
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.residual import Directions, VarianceBounds
+from surveyor.selection.rule import Request, Rule
 from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection
 
 
@@ -38,7 +32,7 @@ class BoundedSelection(Selection):
 
 
 @dataclass(frozen=True, eq=False)
-class MaxVariance:
+class MaxVariance(Rule[BoundedSelection]):
     """Greedy maximal residual variance: the rule of choice where the potential must learn everything.
 
         s²(x) = λ φ(x)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
@@ -74,33 +68,31 @@ class MaxVariance:
         train: Features,
         k: int,
         *,
-        rng: np.random.Generator | None = None,  # noqa: ARG002 - the rule draws nothing
-        upper_bounds: FloatArray | None = None,
+        rng: np.random.Generator | None = None,
         rank: IndexArray | None = None,
+        upper_bounds: FloatArray | None = None,
     ) -> BoundedSelection:
-        """k structures, best first; ties go to the lowest `rank` (by default the lowest index).
+        """As every rule; known `upper_bounds` (rows,) on s² spare work and change no pick."""
+        return self._choose(self._request(pool, train, k, rng, rank), upper_bounds)
 
-        Raises:
-            SelectionError: k ≤ 0, noise ≤ 0, an empty pool, rows of two widths, or costs, bounds or ranks
-                of another length.
-            FeatureError: a pool row is too large to square.
-        """
-        check_request(pool, train, k)
+    def among(self, structures: IndexArray) -> MaxVariance:
+        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
+
+    def _choose(self, request: Request, upper_bounds: FloatArray | None = None) -> BoundedSelection:
         check_noise(self.noise)
-        check_threshold(self.threshold)
-        cost = check_limits(self.cost, self.budget, len(pool))
-        view = Pool(pool)
+        cost = check_limits(self.cost, self.budget, len(request.pool))
+        view = Pool(request.pool)
         known = None if upper_bounds is None else per_row(upper_bounds, view.n_rows, "upper_bounds")
         score = VarianceBounds(
             view,
             finite_norms(view, squared_norms(view.values)),
-            Directions(train.values, self.noise, view.dtype),
+            Directions(request.train.values, self.noise, view.dtype),
             upper_bounds=known,
             weight=None if cost is None else 1.0 / cost,
             as_gain=cost is not None,
         )
-        limits = Limits(k, self.threshold, cost, self.budget)
-        picks = lazy_greedy(score, Novelty(train.values), limits, rank)
+        limits = Limits(request.k, self.threshold, cost, self.budget)
+        picks = lazy_greedy(score, Novelty(request.train.values), limits, request.rank)
         return BoundedSelection(picks.indices, picks.scores, picks.stopped, score.row_bound)
 
 

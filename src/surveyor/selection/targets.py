@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +12,17 @@ from scipy.linalg import qr
 from surveyor.errors import SelectionError
 from surveyor.linalg import row_blocks, squared_norms
 from surveyor.posterior import check_noise
-from surveyor.selection.border import check_request, check_threshold, one_row_each, rank_of
+from surveyor.selection.border import one_row_each, rank_of
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.residual import Directions
 from surveyor.selection.rounding import relative_error
-from surveyor.types import Features, Float64Array, IndexArray, Selection, Stopped
+from surveyor.selection.rule import Request, Rule
+from surveyor.types import Features, Float64Array, Selection, Stopped
 
 
 @dataclass(frozen=True, eq=False)
-class TargetVariance:
+class TargetVariance(Rule[Selection]):
     """Greedy V-optimal design: each pick lowers the mean residual variance of the target rows the most.
 
         c(t, x) = λ φ(t)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
@@ -47,34 +48,29 @@ class TargetVariance:
     sample: int = 500
     threshold: float | None = None
 
-    def __call__(
-        self,
-        pool: Features,
-        train: Features,
-        k: int,
-        *,
-        rng: np.random.Generator,
-        rank: IndexArray | None = None,
-    ) -> Selection:
-        """k structures, best first; ties go to the lowest `rank` (by default the lowest index).
+    def settled(self, request: Request) -> TargetVariance:
+        if self.target is not None:
+            return self
+        if self.sample <= 0:
+            raise SelectionError(f"sample = {self.sample} target structures", expected="at least one")
+        n = len(request.pool)
+        drawn = np.sort(request.rng.choice(n, size=min(self.sample, n), replace=False))
+        by_rank = np.argsort(request.rank)  # the same structures, whatever the order of the pool
+        return replace(self, target=request.pool.take(by_rank[drawn]))
 
-        Raises:
-            SelectionError: k ≤ 0, noise ≤ 0, an empty pool, no target, or rows of two widths.
-            FeatureError: a pool row is too large to square.
-        """
-        check_request(pool, train, k)
+    def _choose(self, request: Request) -> Selection:
         check_noise(self.noise)
-        check_threshold(self.threshold)
-        target = self._target(pool, rng)
-        if target.dim != pool.dim or len(target) == 0:
+        pool, train, k, rank = request.pool, request.train, request.k, request.rank
+        target = self.settled(request).target
+        if target is None or target.dim != pool.dim or len(target) == 0:
+            got = "no target" if target is None else f"{len(target)} target structures of width {target.dim}"
             raise SelectionError(
-                f"{len(target)} target structures of width {target.dim}",
+                got,
                 expected=f"at least one target, of the pool's width {pool.dim}",
                 todo="make target features with the same feature map and settings",
             )
         gains = _Gains(pool, train, target, self.noise)
         novelty = Novelty(train.values)
-        rank = np.arange(len(pool)) if rank is None else rank
         left = np.ones(len(pool), dtype=bool)
         novel = np.ones(len(pool), dtype=bool)
         picks: list[int] = []
@@ -103,13 +99,6 @@ class TargetVariance:
         if not left.any():
             stopped = Stopped.EXHAUSTED
         return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64), stopped)
-
-    def _target(self, pool: Features, rng: np.random.Generator) -> Features:
-        if self.target is not None:
-            return self.target
-        if self.sample <= 0:
-            raise SelectionError(f"sample = {self.sample} target structures", expected="at least one")
-        return pool.take(np.sort(rng.choice(len(pool), size=min(self.sample, len(pool)), replace=False)))
 
 
 class _Gains:

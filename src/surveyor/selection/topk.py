@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from surveyor.linalg import squared_norms
 from surveyor.posterior import check_noise
-from surveyor.selection.border import check_request, check_threshold, one_row_each, rank_of
+from surveyor.selection.border import one_row_each, rank_of
 from surveyor.selection.lazy import Limits, lazy_greedy
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.residual import Directions, VarianceBounds
-from surveyor.types import Features, IndexArray, Selection
+from surveyor.selection.rule import Request, Rule
+from surveyor.types import Selection
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Rule[Selection]):
     """The structures of largest residual variance given the labelled ones only.
 
         s²(x) = λ φ(x)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
@@ -38,29 +39,13 @@ class TopK:
     noise: float = 1e-4
     threshold: float | None = None
 
-    def __call__(
-        self,
-        pool: Features,
-        train: Features,
-        k: int,
-        *,
-        rng: np.random.Generator | None = None,  # noqa: ARG002 - the rule draws nothing
-        rank: IndexArray | None = None,
-    ) -> Selection:
-        """k structures, best first; ties go to the lowest `rank` (by default the lowest index).
-
-        Raises:
-            SelectionError: k ≤ 0, noise ≤ 0, an empty pool, or rows of two widths.
-            FeatureError: a pool row is too large to square.
-        """
-        check_request(pool, train, k)
+    def _choose(self, request: Request) -> Selection:
         check_noise(self.noise)
-        check_threshold(self.threshold)
-        view = Pool(pool)
+        view = Pool(request.pool)
         norms = finite_norms(view, squared_norms(view.values))
-        score = VarianceBounds(view, norms, Directions(train.values, self.noise, view.dtype))
-        limits = Limits(k, self.threshold, conditioned=False)
-        return lazy_greedy(score, Novelty(train.values), limits, rank)
+        score = VarianceBounds(view, norms, Directions(request.train.values, self.noise, view.dtype))
+        limits = Limits(request.k, self.threshold, conditioned=False)
+        return lazy_greedy(score, Novelty(request.train.values), limits, request.rank)
 
 
 def top_k(

@@ -1,0 +1,105 @@
+"""What structures look like to a posterior that has not seen their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from surveyor.errors import FeatureError, StructureError
+from surveyor.linalg import squared_norms
+from surveyor.posterior import Posterior
+from surveyor.types import Features, Float64Array, IndexArray
+
+MIN_STRUCTURES = 20
+"""Fewer labelled structures leave no rank for an 80 % interval in every fold."""
+
+MIN_FOLDS = 3
+
+
+def assign_folds(n: int, *, folds: int = 5, seed: int = 0, groups: Sequence[str] | None = None) -> IndexArray:
+    """Fold of each of n structures (n,): groups in seeded random order, each to the smallest fold so far.
+
+    There are as many folds as asked for, or as there are groups.
+
+    Raises:
+        StructureError: fewer than 20 structures, or fewer than three groups or folds.
+    """
+    if n < MIN_STRUCTURES:
+        raise StructureError(
+            f"{n} labelled structures to calibrate with",
+            expected=f"at least {MIN_STRUCTURES}",
+            todo="label more first; until then read the residual std as a ranking",
+        )
+    if groups is not None and len(groups) != n:
+        raise StructureError(f"{len(groups)} group names for {n} structures", expected="one name each")
+    names = (
+        np.arange(n) if groups is None else np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    )
+    members = np.bincount(names)
+    if min(folds, len(members)) < MIN_FOLDS:
+        raise StructureError(
+            f"{len(members)} groups and {folds} folds to calibrate with",
+            expected=f"at least {MIN_FOLDS} of both: to learn from, to compare with, to measure on",
+            todo="name more groups, or leave the groups out and hold out structures one by one",
+        )
+    sizes = np.zeros(min(folds, len(members)), dtype=np.intp)
+    fold_of_group = np.zeros(len(members), dtype=np.intp)
+    for group in np.random.default_rng(seed).permutation(len(members)):
+        fold_of_group[group] = smallest = int(np.argmin(sizes))
+        sizes[smallest] += members[group]
+    return fold_of_group[names]
+
+
+def held_out(
+    train: Features, residuals: Float64Array, fold: IndexArray, *, noise: float
+) -> tuple[Float64Array, Float64Array]:
+    """Std of every structure, and |error| of the linearised learner on it, without its fold and one more.
+
+        s(x)     = √(λ φ(x)ᵀ A⁻¹ φ(x))
+        error(x) = |r(x) − r̄ − φ(x)ᵀ A⁻¹ Φᵀ (r − r̄)|
+
+    The residual std describes this learner: it is what the labels have taught it, and what they have not. The
+    error of the potential as it is, which does not fall as labels come, need not follow std at all.
+
+    | symbol | variable    | shape      | meaning                                                           |
+    |--------|-------------|------------|-------------------------------------------------------------------|
+    | r      | residuals   | (n,)       | label minus prediction, on the scale of the rows; one a structure |
+    | Φ      | train       | (n, dim)   | one row a structure                                               |
+    |        | fold        | (n,)       | 0 … folds − 1                                                     |
+    | s      | returned[0] | (folds, n) | [k, i]: A and r̄ of the folds other than k and that of i          |
+    |        | returned[1] | (folds, n) | the same for the errors                                           |
+
+    Raises:
+        SelectionError: noise is not positive.
+        FeatureError: residuals that do not fit the rows or are not finite.
+    """
+    if residuals.shape != (len(train.values),):
+        raise FeatureError(
+            f"residuals of shape {residuals.shape} for {len(train.values)} rows", expected="one a row"
+        )
+    count = int(fold.max()) + 1
+    std, errors = np.empty((count, len(train))), np.empty((count, len(train)))
+    for first in range(count):
+        for second in range(first, count):
+            others = np.flatnonzero((fold != first) & (fold != second))
+            mean = residuals[others].mean()
+            posterior = Posterior.fit(train.take(others), noise=noise, targets=residuals[others] - mean)
+            for own, other in {(first, second), (second, first)}:
+                part = np.flatnonzero(fold == own)
+                values = train.take(part).values
+                std[other, part] = np.sqrt(np.maximum(posterior.variance(values), 0.0))
+                errors[other, part] = np.abs(residuals[part] - mean - posterior.mean(values))
+    return std, errors
+
+
+def structure_std(posterior: Posterior, features: Features) -> Float64Array:
+    """Residual standard deviation of every structure (n,): the root mean square over its rows."""
+    variance = posterior.structure_variance(features) / np.bincount(features.owner)
+    return np.sqrt(np.maximum(variance, 0.0))
+
+
+def prior_std(features: Features) -> Float64Array:
+    """Standard deviation of every structure before any label (n,): the root mean square of |φ|."""
+    total = np.bincount(features.owner, weights=squared_norms(features.values))
+    return np.sqrt(total / np.bincount(features.owner))
