@@ -7,12 +7,13 @@ import pytest
 
 from conftest import rattled
 from surveyor.acquisition import Featurised, acquire, featurise
+from surveyor.calibration import KnownErrors
 from surveyor.errors import FeatureError, SelectionError
 from surveyor.features import Activations
 from surveyor.features.scaling import unit_mean_square
 from surveyor.posterior import Posterior
 from surveyor.potentials.mace import MacePotential
-from surveyor.selection import MaxVariance, Random
+from surveyor.selection import LCMD, Committee, MaxVariance, Random, Shortlist, TargetVariance
 from surveyor.structures import structure_id
 from surveyor.types import Features
 
@@ -55,6 +56,58 @@ def test_candidates_leave_out_repeats_labelled_and_excluded() -> None:
         acquire(pool, train, 4, lambda _: Random(), noise=1e-3, seed=0, exclude=["e"])
     with pytest.raises(SelectionError, match="no candidate is left"):
         acquire(pool, pool, 1, lambda _: Random(), noise=1e-3, seed=0)
+
+
+def test_the_order_of_the_pool_does_not_matter_where_structures_tie() -> None:
+    values = np.repeat(np.random.default_rng(1).normal(size=(8, 4)), 3, axis=0)  # every row three times
+    names = tuple(f"p{number:02d}" for number in np.random.default_rng(2).permutation(24))
+    train = named(np.random.default_rng(3).normal(size=(2, 4)), "t")
+    order = np.random.default_rng(4).permutation(24)
+    shuffled = Featurised(Features.one_row_each(values[order]), tuple(names[i] for i in order))
+    for rule in (MaxVariance(noise=1e-3), TargetVariance(noise=1e-3, sample=6), LCMD(), Random()):
+        picks = [
+            [pick.id for pick in acquire(pool, train, 7, lambda _, r=rule: r, noise=1e-3, seed=5).picks]
+            for pool in (Featurised(Features.one_row_each(values), names), shuffled)
+        ]
+        assert picks[0] == picks[1]
+
+
+def test_costs_and_disagreements_are_of_the_pool_not_of_the_candidates() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.normal(size=(6, 4))
+    pool = Featurised(Features.one_row_each(values), ("a", "b", "a", "c", "d", "e"))
+    train = Featurised(Features.one_row_each(values[1:2]), ("b",))
+    disputed = Committee(np.array([0.0, 9.0, 8.0, 1.0, 3.0, 2.0]))
+    batch = acquire(pool, train, 3, lambda _: disputed, noise=1e-3, seed=0)
+    assert batch.indices == [4, 5, 3]
+    np.testing.assert_array_equal(batch.scores, [3.0, 2.0, 1.0])
+    cheap = MaxVariance(noise=1e-3, cost=np.array([1e9, 1e9, 1e9, 1e9, 1.0, 1.0]), budget=2.0)
+    batch = acquire(pool, train, None, lambda _: cheap, noise=1e-3, seed=0)
+    assert sorted(batch.indices) == [4, 5]
+    assert batch.stopped == "budget spent"
+    short = Shortlist(MaxVariance(noise=1e-3), 3, 1e-3)
+    batch = acquire(pool, train, 2, lambda _: short, noise=1e-3, seed=0)
+    assert batch.certain in (0, 1, 2)
+
+
+def test_picks_are_calibrated_where_errors_are_known() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(160, 6)) * rng.gamma(1.0, 1.0, (160, 1))
+    residual = 20 * np.linalg.norm(rows, axis=1) * rng.normal(size=160)
+    pool, train = named(rows[:100]), named(rows[100:], "t")
+    known = KnownErrors(residual[100:], np.abs(residual[100:]) + 1)
+    batch = acquire(pool, train, 5, lambda _: MaxVariance(noise=1e-3), noise=1e-3, seed=0, known=known)
+    assert batch.errors is not None
+    scaled_pool, scaled_train = unit_mean_square(pool.features, train.features)
+    posterior = Posterior.fit(scaled_train, noise=1e-3)
+    own = scaled_pool.take(batch.indices)
+    std = np.sqrt(posterior.variance(own.values))
+    np.testing.assert_allclose(batch.errors.energy, batch.calibrations.energy.expected(std))
+    prior = np.linalg.norm(own.values, axis=1)
+    np.testing.assert_allclose(batch.errors.forces, batch.calibrations.forces.expected(prior))
+    np.testing.assert_allclose(batch.errors.forces_half_width, batch.calibrations.forces.half_width(prior))
+    assert (batch.errors.energy_half_width > 0).all()
+    assert acquire(pool, train, 5, lambda _: Random(), noise=1e-3, seed=0).errors is None
 
 
 def test_featurise_streams_in_blocks(potential: MacePotential) -> None:

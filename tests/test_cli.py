@@ -12,6 +12,7 @@ from ase import Atoms
 from typer.testing import CliRunner
 
 from conftest import rattled
+from surveyor import picking
 from surveyor.cli import app
 from surveyor.structures import structure_id, write_structures
 
@@ -172,7 +173,9 @@ def test_a_labelled_file_without_labels_is_refused_before_anything_is_paid(
     assert "bare.extxyz, frame 0: no REF_energy" in refused("run", config)
 
 
-def test_embedded_features_give_the_same_picks(tmp_path: Path, pool_file: Path, model_file: Path) -> None:
+def test_embedded_features_give_the_same_picks(
+    tmp_path: Path, pool_file: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = tmp_path / "features.zarr"
     made = json.loads(call("embed", pool_file, "-m", model_file, "-o", store, "--dim", 64, "--json"))
     assert (made["structures"], made["dim"]) == (40, 64)
@@ -184,6 +187,14 @@ def test_embedded_features_give_the_same_picks(tmp_path: Path, pool_file: Path, 
     assert "was made with dim 64, now it is 512" in refused(
         "select", pool_file, "-m", model_file, "--store", store
     )
+    monkeypatch.setattr(picking, "IN_MEMORY", 1000)  # a store that does not fit
+    for rule in ("max-variance", "lcmd", "target-variance"):
+        same = ("select", pool_file, "-m", model_file, "-n", 9, "--dim", 64, "--rule", rule, "--json")
+        assert json.loads(call(*same))["indices"] == json.loads(call(*same, "--store", store))["indices"]
+    short = json.loads(call(*same[:8], "--shortlist", 20, "--store", store, "--json"))
+    assert short["indices"][: short["certain"]] == direct["indices"][: short["certain"]]
+    assert "shortlist of 20: the first" in call(*same[:8], "--shortlist", 20)
+    assert "shortlist of 3 structures for 9 picks" in refused(*same[:8], "--shortlist", 3)
     other = write_structures(tmp_path / "other.extxyz", rattled(40, seed=8))
     message = refused("select", other, "-m", model_file, "--dim", 64, "--store", store)
     assert "is not the one that the feature store holds" in message

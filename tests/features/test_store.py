@@ -16,8 +16,11 @@ from ase import Atoms
 from conftest import rattled
 from surveyor.errors import FeatureError
 from surveyor.features import Activations, ForceTangent, Tangent
+from surveyor.features.rows import part_of
+from surveyor.features.scaling import unit_mean_square
 from surveyor.features.store import embed, open_store
 from surveyor.potentials.mace import MacePotential
+from surveyor.selection import LCMD, FarthestPoint, MaxVariance, Random, TargetVariance, TopK
 from surveyor.structures import structure_id
 from surveyor.types import Features
 from tiny import tiny_mace
@@ -66,6 +69,29 @@ def test_store_gives_back_what_the_feature_map_gives(tmp_path: Path, rows: int) 
     assert store.ids == [structure_id(atoms) for atoms in structures]
     assert [len(block) for block in store.blocks()] == [5, 5, 5, 5, 3]
     assert "23 structures × 4" in repr(store)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_rows_on_disk_are_read_like_rows_in_memory(tmp_path: Path, rows: int) -> None:
+    store = embed(rattled(23, seed=1), Composition(rows), tmp_path / "s.zarr", block=5)
+    memory, disk = store.features(), store.features(in_memory=False)
+    assert not isinstance(disk.values, np.ndarray)
+    assert store.n_bytes == memory.values.nbytes
+    np.testing.assert_array_equal(disk.owner, memory.owner)
+    for key in (slice(0, 7), slice(3, None), slice(40, 50), np.array([0, 9, 4, 22])):
+        np.testing.assert_array_equal(disk.values[key], memory.values[key])
+    kept = np.array([1, 2, 7, 8, 21])
+    part, scaled = part_of(disk, kept), unit_mean_square(part_of(disk, kept))[0]
+    np.testing.assert_array_equal(part.values[:], memory.take(kept).values)
+    np.testing.assert_array_equal(part.owner, memory.take(kept).owner)
+    np.testing.assert_allclose(scaled.values[:], unit_mean_square(memory.take(kept))[0].values)
+    assert (scaled.values[:] ** 2).sum(axis=1).mean() == pytest.approx(1)
+    train = memory.take([0])
+    for rule in (MaxVariance(), FarthestPoint(), LCMD(), TopK(), TargetVariance(sample=5), Random()):
+        picks = [
+            rule(pool, train, 6, rng=np.random.default_rng(0)).indices.tolist() for pool in (memory, disk)
+        ]
+        assert picks[0] == picks[1]
 
 
 def test_real_features_do_not_depend_on_the_blocks(tmp_path: Path, potential: MacePotential) -> None:

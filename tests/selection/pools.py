@@ -32,3 +32,9 @@ def grouped(rows: np.ndarray, seed: int = 0, most: int = 4) -> Features:
     while sum(counts) < len(rows):
         counts.append(min(int(rng.integers(1, most + 1)), len(rows) - sum(counts)))
     return Features(rows, np.repeat(np.arange(len(counts)), counts), len(counts))
+
+
+def by_norm(features: Features) -> np.ndarray:
+    """One number a structure, the same for copies: what a committee might say of them (structures,)."""
+    squares = (np.asarray(features.values, dtype=np.float64) ** 2).sum(axis=1)
+    return np.bincount(features.owner, weights=squares, minlength=len(features))

@@ -13,11 +13,13 @@ from surveyor.errors import FeatureError, SelectionError, SurveyorError
 from surveyor.posterior import Posterior
 from surveyor.selection import (
     LCMD,
+    Committee,
     FarthestPoint,
     MaxVariance,
     Random,
     TargetVariance,
     TopK,
+    committee,
     farthest,
     lcmd,
     max_variance,
@@ -37,6 +39,7 @@ FUNCTIONS = [
     lcmd,
     random,
     lambda X, T, k: target_variance(X, T, None, k, sample=9),
+    lambda X, T, k: committee(X, T, np.linspace(0, 1, X.shape[0] if X.ndim == 2 else 1), k),
 ]
 each_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 each_function = pytest.mark.parametrize("function", FUNCTIONS)
@@ -106,12 +109,21 @@ def test_settings_of_the_wrong_shape_or_sign() -> None:
         target_variance(X, train, None, 2, sample=0)
 
 
+def test_disagreements_that_cannot_be_ranked() -> None:
+    X, train = Features.one_row_each(pool("random", 20)), Features.empty(12)
+    for values in (np.ones(19), np.full(20, np.nan), np.full(20, np.inf), np.linspace(-1, 1, 20)):
+        with pytest.raises(SelectionError, match="disagreement"):
+            Committee(values)(X, train, 2)
+    with pytest.raises(SelectionError, match="3 ranks for 20 structures"):
+        Committee(np.ones(20))(X, train, 2, rank=np.arange(3))
+
+
 @each_function
 def test_rows_too_large_to_square(function) -> None:
     X = pool("random")
     X[5] = 1e200
-    if function is random:
-        assert len(function(X, X[:3], 2)) == 2  # squares nothing
+    if function in (random, FUNCTIONS[-1]):
+        assert len(function(X, X[:3], 2)) == 2  # these square nothing
         return
     with pytest.raises(FeatureError, match="row 5"):
         function(X, X[:3], 2)
@@ -173,6 +185,7 @@ def test_threshold_stops_early_and_says_so() -> None:
         farthest,
         lcmd,
         lambda X, T, k, **kw: target_variance(X, T, X, k, **kw),
+        lambda X, T, k, **kw: committee(X, T, (X**2).sum(axis=1), k, **kw),
     ):
         full = rule(X, train, 40)
         cut = float(full.scores[7])

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import KINDS, grouped, pool
+from pools import KINDS, by_norm, grouped, pool
 from twins import greedy, structures, ties, variance_score
 
 from surveyor.selection import (
     LCMD,
+    Committee,
     FarthestPoint,
     MaxVariance,
     Random,
     TargetVariance,
     TopK,
+    committee,
     farthest,
     lcmd,
     max_variance,
@@ -34,7 +36,7 @@ RULES: dict[str, Selector] = {
     "target-variance": TargetVariance(noise=1e-3, sample=10),
     "random": Random(),
 }
-each_rule = pytest.mark.parametrize("name", RULES)
+each_rule = pytest.mark.parametrize("name", [*RULES, "committee"])
 seeds = st.integers(0, 10**6)
 kinds = st.sampled_from(KINDS)
 dtypes = st.sampled_from([np.float32, np.float64])
@@ -42,7 +44,8 @@ quick = settings(max_examples=25, deadline=None)
 
 
 def run(name: str, X: Features, train: Features, k: int) -> Selection:
-    return RULES[name](X, train, k, rng=np.random.default_rng(7))
+    rule = Committee(by_norm(X)) if name == "committee" else RULES[name]
+    return rule(X, train, k, rng=np.random.default_rng(7))
 
 
 def features(kind: str, n: int, seed: int, dtype: type, multi: bool) -> Features:
@@ -116,7 +119,7 @@ def distinct(X: Features, novel: np.ndarray) -> int:
     )
 
 
-@pytest.mark.parametrize("name", ["max-variance", "top-k", "farthest", "lcmd"])
+@pytest.mark.parametrize("name", ["max-variance", "top-k", "farthest", "lcmd", "committee"])
 @quick
 @given(st.sampled_from(["random", "badly scaled", "clustered"]), st.booleans(), dtypes, seeds)
 def test_the_order_of_the_pool_does_not_matter(
@@ -129,16 +132,34 @@ def test_the_order_of_the_pool_does_not_matter(
     assert order[shuffled.indices].tolist() == straight.indices.tolist()
 
 
+@pytest.mark.parametrize("name", ["target-variance", "random"])
+@quick
+@given(st.sampled_from(["random", "badly scaled", "clustered"]), st.booleans(), dtypes, seeds)
+def test_what_is_drawn_from_the_pool_does_not_depend_on_its_order(
+    name: str, kind: str, multi: bool, dtype: type, seed: int
+) -> None:
+    """Structures that are drawn (targets, random picks) are drawn by rank."""
+    X, train = features(kind, 30, seed, dtype, multi), features(kind, 3, seed + 1, dtype, multi)
+    order = np.random.default_rng(seed).permutation(len(X))
+    rank = np.random.default_rng(seed + 1).permutation(len(X))
+    straight, shuffled = (
+        RULES[name](part, train, 8, rng=np.random.default_rng(7), rank=own)
+        for part, own in ((X, rank), (X.take(order), rank[order]))
+    )
+    assert order[shuffled.indices].tolist() == straight.indices.tolist()
+
+
 @pytest.mark.parametrize(
     "rule",
     [
+        lambda X, T, ids: committee(X, T, (X**2).sum(axis=1), 9, ids=ids),
         lambda X, T, ids: max_variance(X, T, 9, ids=ids),
         lambda X, T, ids: top_k(X, T, 9, ids=ids),
         lambda X, T, ids: farthest(X, T, 9, ids=ids),
         lambda X, T, ids: lcmd(X, T, 9, ids=ids),
         lambda X, T, ids: target_variance(X, T, T, 9, ids=ids),
     ],
-    ids=["max-variance", "top-k", "farthest", "lcmd", "target-variance"],
+    ids=["committee", "max-variance", "top-k", "farthest", "lcmd", "target-variance"],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_ties_go_to_the_lowest_id_whatever_the_order(rule: Callable[..., Selection], dtype: type) -> None:
