@@ -126,7 +126,7 @@ def test_a_committee_at_the_terminal(tmp_path: Path, pool_file: Path, member_fil
     assert written == pytest.approx(found["disagreement"])
     table = runner.invoke(app, [str(a) for a in arguments], env={"COLUMNS": "200"}).output
     assert "disagreement / eV/Å" in table
-    refused = runner.invoke(app, [str(a) for a in arguments[:9]])
+    refused = runner.invoke(app, [str(a) for a in arguments[:8]])
     assert refused.exit_code == 2
     assert "'committee' with 0 potentials" in refused.output
 

@@ -15,6 +15,7 @@ from surveyor.selection.pool import Pool
 from surveyor.selection.projection import Projection
 from surveyor.selection.residual import Directions, VarianceBounds
 from surveyor.selection.rounding import relative_error
+from surveyor.selection.targets import _Gains
 from surveyor.types import Features
 
 NOISE = 1e-4
@@ -79,6 +80,25 @@ def test_added_directions_leave_the_posterior_covariance() -> None:
     posterior = Posterior.fit(Features.one_row_each(seen), noise=NOISE)
     np.testing.assert_allclose(directions.covariance(rows), posterior.covariance(rows, rows), atol=1e-10)
     np.testing.assert_allclose(directions.working, directions.exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hundreds_of_picks_do_not_let_the_numbers_drift(kind: str) -> None:
+    """Directions and gains that grew pick by pick, against those of all picks labelled from the start."""
+    rows = pool(kind, 400, dim=24)
+    X, picks, target = Features.one_row_each(rows[:100]), rows[100:], Features.one_row_each(rows[:30])
+    grown = Directions(np.zeros((0, 24)), NOISE, np.float64)
+    gains = _Gains(Features.one_row_each(rows), Features.empty(24), target, NOISE)
+    for number, row in enumerate(picks, start=100):
+        grown.add(row[None])
+        gains.condition(number)
+    exact = Posterior.fit(Features.one_row_each(picks), noise=NOISE).variance(X.values)
+    norms = squared_norms(X.values)
+    found = norms - ((X.values @ grown.exact.T) ** 2).sum(axis=1)
+    assert (np.abs(found - exact) <= relative_error(24, np.float64) * norms).all()
+    fresh = _Gains(Features.one_row_each(rows), Features.one_row_each(picks), target, NOISE)
+    (value, error), (expected, _) = gains.scores(), fresh.scores()
+    assert (np.abs(value - expected) <= 2 * error).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
