@@ -20,8 +20,8 @@ composition.
 | by_kind     | the same of each kind, mean over the seeds                                        |
 | correlation | rank correlation of std and |error| over all held-out structures, mean over seeds |
 | error       | mean held-out |error|, meV/atom or meV/Å                                          |
-| simple      | coverage of a simpler method: the quantile of all scores times e(s), with the     |
-|             | residual std from all labels, for energies and forces alike; mean over seeds      |
+| simple      | coverage of a simpler method: the quantile of all scores times e(s), with s from  |
+|             | all labels; mean over the seeds                                                   |
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ from surveyor.calibration import (
     calibrate_both,
     fit_calibration,
     held_out,
-    prior_std,
 )
 from surveyor.features import Tangent, unit_mean_square
 from surveyor.metrics import residuals
@@ -118,7 +117,7 @@ def one_seed(frames: Frames, split: str, per_kind: int, seed: int) -> dict[str, 
     known = KnownErrors(frames.energy[chosen], frames.forces[chosen], groups)
     found = calibrate_both(features, known, noise=NOISE, level=LEVEL, seed=seed)
     fold = assign_folds(len(chosen), seed=seed, groups=groups)
-    std, errors = held_out(features, known.energy, fold, noise=NOISE)
+    std, errors = held_out(features, fold, noise=NOISE, residuals=known.energy)
     each = np.arange(len(fold))
     result: dict[str, dict[str, object]] = {}
     for name, calibration, pair, simple in (
@@ -126,7 +125,7 @@ def one_seed(frames: Frames, split: str, per_kind: int, seed: int) -> dict[str, 
         (
             "forces",
             found.forces,
-            (prior_std(features), known.forces),
+            (std[fold, each], known.forces),
             np.broadcast_to(known.forces, std.shape),
         ),
     ):

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import rattled
 from surveyor.acquisition import Featurised, acquire, featurise
-from surveyor.calibration import KnownErrors
+from surveyor.calibration import KnownErrors, assign_folds, structure_std
 from surveyor.errors import FeatureError, SelectionError
 from surveyor.features import Activations
 from surveyor.features.scaling import unit_mean_square
@@ -103,9 +103,15 @@ def test_picks_are_calibrated_where_errors_are_known() -> None:
     own = scaled_pool.take(batch.indices)
     std = np.sqrt(posterior.variance(own.values))
     np.testing.assert_allclose(batch.errors.energy, batch.calibrations.energy.expected(std))
-    prior = np.linalg.norm(own.values, axis=1)
-    np.testing.assert_allclose(batch.errors.forces, batch.calibrations.forces.expected(prior))
-    np.testing.assert_allclose(batch.errors.forces_half_width, batch.calibrations.forces.half_width(prior))
+    np.testing.assert_allclose(batch.errors.forces, batch.calibrations.forces.expected(std))
+    fold = assign_folds(60)
+    stds = [
+        structure_std(Posterior.fit(scaled_train.take(np.flatnonzero(fold != k)), noise=1e-3), own)
+        for k in range(5)
+    ]
+    np.testing.assert_allclose(
+        batch.errors.forces_half_width, batch.calibrations.forces.half_width(np.array(stds))
+    )
     assert (batch.errors.energy_half_width > 0).all()
     assert acquire(pool, train, 5, lambda _: Random(), noise=1e-3, seed=0).errors is None
 

@@ -14,7 +14,6 @@ from surveyor.calibration import (
     calibrate_both,
     fit_calibration,
     held_out,
-    prior_std,
     structure_std,
 )
 from surveyor.errors import FeatureError, StructureError
@@ -155,7 +154,7 @@ def test_coverage_is_that_of_calibrating_without_each_fold() -> None:
         mean = residual[rest].mean()
         learner = Posterior.fit(train.take(rest), noise=0.1, targets=residual[rest] - mean)
         error = np.abs(residual[test] - mean - learner.mean(train.take(test).values))
-        inside[test] = error <= part.energy_half_width(train.take(test))
+        inside[test] = error <= part.half_widths(train.take(test))[0]
     np.testing.assert_array_equal(found.energy.inside, inside)
     assert found.energy.coverage == inside.mean()
 
@@ -164,7 +163,7 @@ def test_held_out_std_is_of_a_posterior_that_has_not_seen_the_structure() -> Non
     rng = np.random.default_rng(0)
     train, residuals = Features.one_row_each(rng.normal(size=(30, 4))), rng.normal(5.0, 1.0, 30)
     fold = assign_folds(30)
-    std, errors = held_out(train, residuals, fold, noise=0.1)
+    std, errors = held_out(train, fold, noise=0.1, residuals=residuals)
     for index, number in ((0, 0), (7, 1), (7, int(fold[7])), (17, 4)):
         others = (fold != fold[index]) & (fold != number)
         rows, mean = train.values[others], residuals[others].mean()
@@ -174,29 +173,34 @@ def test_held_out_std_is_of_a_posterior_that_has_not_seen_the_structure() -> Non
         assert std[number, index] == pytest.approx(np.sqrt(0.1 * x @ inverse @ x))
         assert errors[number, index] == pytest.approx(abs(expected))
     with pytest.raises(FeatureError, match="for 30 rows"):
-        held_out(train, residuals[1:], fold, noise=0.1)
+        held_out(train, fold, noise=0.1, residuals=residuals[1:])
 
 
 def test_std_of_a_structure_is_the_root_mean_square_over_its_rows() -> None:
     rng = np.random.default_rng(0)
-    features = Features(rng.normal(size=(6, 4)), np.array([0, 0, 0, 1, 2, 2]), 3)
-    blank = Posterior.fit(Features.empty(4), noise=0.1)
-    expected = [np.sqrt((features.values[features.owner == i] ** 2).sum(axis=1).mean()) for i in range(3)]
-    np.testing.assert_allclose(prior_std(features), expected)
-    np.testing.assert_allclose(structure_std(blank, features), expected)
+    train = Features(rng.normal(size=(60, 8)), np.repeat(np.arange(30), 2), 30)
+    fold = assign_folds(30)
+    std, errors = held_out(train, fold, noise=0.1)
+    assert errors is None
+    for index in (0, 17):
+        others = train.take(np.flatnonzero(fold != fold[index]))
+        variance = Posterior.fit(others, noise=0.1).variance(train.take([index]).values)
+        assert std[fold[index], index] == pytest.approx(np.sqrt(variance.mean()))
+    inside = structure_std(Posterior.fit(train, noise=0.1), train)
+    assert (std > inside).all()
 
 
-def test_energies_follow_the_learner_and_forces_the_potential_as_it_is() -> None:
+def test_energies_are_the_learners_and_forces_the_potentials() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(200, 6)) * rng.gamma(1.0, 1.0, (200, 1))
     residual = np.linalg.norm(values, axis=1) * rng.normal(size=200)
     train, forces = Features.one_row_each(values), rng.gamma(2, 1, 200)
     found = calibrate_both(train, KnownErrors(residual, forces), noise=1.0)
     fold = assign_folds(200)
-    energy = fit_calibration(*held_out(train, residual, fold, noise=1.0), fold)
-    plain = fit_calibration(prior_std(train), forces, fold)
+    std, learned = held_out(train, fold, noise=1.0, residuals=residual)
+    energy, plain = fit_calibration(std, learned, fold), fit_calibration(std, forces, fold)
     np.testing.assert_allclose(found.energy.expected(1.0), energy.expected(1.0))
-    np.testing.assert_allclose(found.force_half_width(train), plain.half_width(prior_std(train)))
+    np.testing.assert_allclose(found.forces.expected(1.0), plain.expected(1.0))
     assert (found.energy.unit, found.forces.unit) == ("meV/atom", "meV/Å")
     several = Features(values, np.repeat(np.arange(100), 2), 100)
     own = calibrate_both(several, KnownErrors(-forces[:100], forces[:100]), noise=1.0)

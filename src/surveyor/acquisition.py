@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from surveyor import selection
-from surveyor.calibration import Calibrations, KnownErrors, calibrate_both, prior_std, structure_std
+from surveyor.calibration import Calibrations, KnownErrors, calibrate_both, structure_std
 from surveyor.errors import SelectionError
 from surveyor.features.rows import part_of
 from surveyor.features.scaling import unit_mean_square
@@ -234,12 +234,13 @@ def acquire(
 
 
 def _pick_errors(calibrations: Calibrations, posterior: Posterior, chosen: Features) -> PickErrors:
-    prior = prior_std(chosen)
+    std = structure_std(posterior, chosen)
+    energy, forces = calibrations.half_widths(chosen)
     return PickErrors(
-        energy=calibrations.energy.expected(structure_std(posterior, chosen)),
-        energy_half_width=calibrations.energy_half_width(chosen),
-        forces=calibrations.forces.expected(prior),
-        forces_half_width=calibrations.force_half_width(chosen),
+        energy=calibrations.energy.expected(std),
+        energy_half_width=energy,
+        forces=calibrations.forces.expected(std),
+        forces_half_width=forces,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from surveyor.calibration import Calibrations, prior_std
+from surveyor.calibration import Calibrations
 from surveyor.errors import SelectionError
 from surveyor.posterior import Posterior
 from surveyor.reasons import BLOCK, conditioning_steps
@@ -28,7 +28,7 @@ class Forecast:
     | σ_j/σ_0 | path     | (picks + 1,)      | after every pick, as a share of the start        | 1        |
     |         | labels   | (points,)         | numbers of picks at which the errors are given   |          |
     |         | energy   | (points,) or None | mean expected error of the pool; None: unknown   | meV/atom |
-    |         | forces   | (points,) or None | of the potential as it is: no label changes it   | meV/Å    |
+    |         | forces   | (points,) or None | the same for forces of the potential as it is    | meV/Å    |
     |         | n_pool   |                   | pool structures that the means are over          |          |
     """
 
@@ -114,7 +114,7 @@ def forecast(
     energy = forces = None
     if calibrations is not None:
         energy = np.array([calibrations.energy.expected(std).mean() for std in stds])
-        forces = np.full(len(stds), calibrations.forces.expected(prior_std(pool)).mean())
+        forces = np.array([calibrations.forces.expected(std).mean() for std in stds])
     return Forecast(path, labels, energy, forces, len(pool))
 
 

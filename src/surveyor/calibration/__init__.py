@@ -5,7 +5,6 @@ from surveyor.calibration.folds import (
     MIN_STRUCTURES,
     assign_folds,
     held_out,
-    prior_std,
     structure_std,
 )
 from surveyor.calibration.intervals import Calibration, WithoutFold, fit_calibration
@@ -22,6 +21,5 @@ __all__ = [
     "calibrate_both",
     "fit_calibration",
     "held_out",
-    "prior_std",
     "structure_std",
 ]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from surveyor.errors import FeatureError, StructureError
-from surveyor.linalg import squared_norms
 from surveyor.posterior import Posterior
 from surveyor.types import Features, Float64Array, IndexArray
 
@@ -52,21 +51,21 @@ def assign_folds(n: int, *, folds: int = 5, seed: int = 0, groups: Sequence[str]
 
 
 def held_out(
-    train: Features, residuals: Float64Array, fold: IndexArray, *, noise: float
-) -> tuple[Float64Array, Float64Array]:
+    train: Features, fold: IndexArray, *, noise: float, residuals: Float64Array | None = None
+) -> tuple[Float64Array, Float64Array | None]:
     """Std of every structure, and |error| of the linearised learner on it, without its fold and one more.
 
         s(x)     = √(λ φ(x)ᵀ A⁻¹ φ(x))
         error(x) = |r(x) − r̄ − φ(x)ᵀ A⁻¹ Φᵀ (r − r̄)|
 
-    The residual std describes this learner: it is what the labels have taught it, and what they have not. The
-    error of the potential as it is, which does not fall as labels come, need not follow std at all.
+    The residual std describes this learner: it is what the labels have taught it, and what they have not.
 
     | symbol | variable    | shape      | meaning                                                           |
     |--------|-------------|------------|-------------------------------------------------------------------|
-    | r      | residuals   | (n,)       | label minus prediction, on the scale of the rows; one a structure |
-    | Φ      | train       | (n, dim)   | one row a structure                                               |
+    | Φ      | train       | (rows, dim) | labelled rows                                                    |
     |        | fold        | (n,)       | 0 … folds − 1                                                     |
+    | r      | residuals   | (n,)       | label minus prediction, on the scale of the rows, of which each   |
+    |        |             |            | structure owns one; None: no errors                               |
     | s      | returned[0] | (folds, n) | [k, i]: A and r̄ of the folds other than k and that of i          |
     |        | returned[1] | (folds, n) | the same for the errors                                           |
 
@@ -74,7 +73,7 @@ def held_out(
         SelectionError: noise is not positive.
         FeatureError: residuals that do not fit the rows or are not finite.
     """
-    if residuals.shape != (len(train.values),):
+    if residuals is not None and not (residuals.shape == (len(train),) and len(train) == len(train.values)):
         raise FeatureError(
             f"residuals of shape {residuals.shape} for {len(train.values)} rows", expected="one a row"
         )
@@ -83,23 +82,21 @@ def held_out(
     for first in range(count):
         for second in range(first, count):
             others = np.flatnonzero((fold != first) & (fold != second))
-            mean = residuals[others].mean()
-            posterior = Posterior.fit(train.take(others), noise=noise, targets=residuals[others] - mean)
+            known = train.take(others)
+            mean = 0.0 if residuals is None else float(residuals[others].mean())
+            targets = None if residuals is None else residuals[others] - mean
+            posterior = Posterior.fit(known, noise=noise, targets=targets)
             for own, other in {(first, second), (second, first)}:
                 part = np.flatnonzero(fold == own)
-                values = train.take(part).values
-                std[other, part] = np.sqrt(np.maximum(posterior.variance(values), 0.0))
-                errors[other, part] = np.abs(residuals[part] - mean - posterior.mean(values))
-    return std, errors
+                features = train.take(part)
+                std[other, part] = structure_std(posterior, features)
+                if residuals is not None:
+                    left = residuals[part] - mean - posterior.mean(features.values)
+                    errors[other, part] = np.abs(left)
+    return std, None if residuals is None else errors
 
 
 def structure_std(posterior: Posterior, features: Features) -> Float64Array:
     """Residual standard deviation of every structure (n,): the root mean square over its rows."""
     variance = posterior.structure_variance(features) / np.bincount(features.owner)
     return np.sqrt(np.maximum(variance, 0.0))
-
-
-def prior_std(features: Features) -> Float64Array:
-    """Standard deviation of every structure before any label (n,): the root mean square of |φ|."""
-    total = np.bincount(features.owner, weights=squared_norms(features.values))
-    return np.sqrt(total / np.bincount(features.owner))

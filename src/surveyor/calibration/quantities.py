@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surveyor.calibration.folds import assign_folds, held_out, prior_std, structure_std
+from surveyor.calibration.folds import assign_folds, held_out, structure_std
 from surveyor.calibration.intervals import Calibration, fit_calibration
 from surveyor.posterior import Posterior
 from surveyor.types import Features, Float64Array
@@ -33,10 +33,6 @@ class KnownErrors:
 class Calibrations:
     """One calibration for energies (meV/atom) and one for forces (meV/Å).
 
-    Force errors are those of the potential as it is, which no label changes: they are calibrated against the
-    prior std, √|φ|², which no label changes either. Energy errors are those of the linearised learner, and
-    calibrated against the residual std.
-
     | variable  | shape    | meaning                                          |
     |-----------|----------|--------------------------------------------------|
     | without   | (folds,) | posterior of the labelled rows without each fold |
@@ -46,14 +42,12 @@ class Calibrations:
     forces: Calibration
     without: tuple[Posterior, ...]
 
-    def energy_half_width(self, features: Features, level: float | None = None) -> Float64Array:
-        """Half width of the energy interval of every structure (n,), meV/atom."""
+    def half_widths(
+        self, features: Features, level: float | None = None
+    ) -> tuple[Float64Array, Float64Array]:
+        """Half widths of the intervals of every structure (n,): energy in meV/atom, forces in meV/Å."""
         stds = np.array([structure_std(posterior, features) for posterior in self.without])
-        return self.energy.half_width(stds, level)
-
-    def force_half_width(self, features: Features, level: float | None = None) -> Float64Array:
-        """Half width of the interval of every structure's mean force error (n,), meV/Å."""
-        return self.forces.half_width(prior_std(features), level)
+        return self.energy.half_width(stds, level), self.forces.half_width(stds, level)
 
 
 def calibrate_both(
@@ -63,21 +57,19 @@ def calibrate_both(
 
     Energy errors are those of the linearised learner that has the other folds as labels, so that they fall as
     labels come, like std does; force errors are the potential's own. Where structures own several rows, the
-    learner of energies is not defined: energy errors are the potential's own then, against the prior std.
+    learner of energies is not defined, and energy errors are the potential's own too.
 
     Raises:
         StructureError: fewer than 20 structures, or fewer than three groups.
         FeatureError: errors that do not fit the structures, or are negative or not finite.
     """
     fold = assign_folds(len(train), folds=folds, seed=seed, groups=known.groups)
-    prior = prior_std(train)
-    if len(train.values) == len(train):
-        std, errors = held_out(train, known.energy, fold, noise=noise)
-    else:
-        std, errors = prior, np.abs(known.energy)
+    residuals = known.energy if len(train.values) == len(train) else None
+    std, learned = held_out(train, fold, noise=noise, residuals=residuals)
+    energy = np.abs(known.energy) if learned is None else learned
     numbers = range(int(fold.max()) + 1)
     return Calibrations(
-        fit_calibration(std, errors, fold, level=level, unit="meV/atom"),
-        fit_calibration(prior, known.forces, fold, level=level, unit="meV/Å"),
+        fit_calibration(std, energy, fold, level=level, unit="meV/atom"),
+        fit_calibration(std, known.forces, fold, level=level, unit="meV/Å"),
         tuple(Posterior.fit(train.take(np.flatnonzero(fold != number)), noise=noise) for number in numbers),
     )

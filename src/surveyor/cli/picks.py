@@ -167,9 +167,10 @@ def print_forecast(batch: Batch, min_gain: float) -> None:
         [f"{share:.3f}" for share in outlook.std],
         ["–", *(f"{gain:.3f}" for gain in outlook.gain[1:])],
     ]
-    if outlook.energy is not None:
-        columns.append("energy / meV/atom")
-        cells.append([f"{value:.1f}" for value in outlook.energy])
+    for name, values in (("energy / meV/atom", outlook.energy), ("forces / meV/Å", outlook.forces)):
+        if values is not None:
+            columns.append(name)
+            cells.append([f"{value:.1f}" for value in values])
     for column in columns:
         table.add_column(column, justify="right")
     for row in zip(*cells, strict=True):
@@ -183,12 +184,10 @@ def print_forecast(batch: Batch, min_gain: float) -> None:
             f"uncalibrated: errors need --train with {MIN_STRUCTURES} or more structures that have labels"
         )
     else:
-        console.print("energy: mean expected error of the linearised learner; " + _coverage(calibrations))
-        if outlook.forces is not None:
-            console.print(
-                f"forces: {outlook.forces[0]:.0f} meV/Å expected of this potential as it is; what training "
-                "takes off is not forecast"
-            )
+        console.print(
+            "errors: energy of the linearised learner, forces of this potential on structures of such std; "
+            + _coverage(calibrations)
+        )
     enough = outlook.enough(min_gain)
     last = int(outlook.labels[-1])
     console.print(
