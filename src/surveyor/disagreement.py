@@ -10,7 +10,7 @@ from ase import Atoms
 
 from surveyor.errors import PotentialError
 from surveyor.structures import check_elements
-from surveyor.types import Float64Array, Potential
+from surveyor.types import Float64Array, Labels, Potential
 
 UNITS: dict[str, str] = {"energies": "eV/atom", "forces": "eV/Å"}
 BLOCK = 256
@@ -50,6 +50,32 @@ def shared_elements(committee: Sequence[Potential]) -> tuple[int, ...]:
     return tuple(sorted(shared))
 
 
+def spread(votes: Sequence[Sequence[Labels]], on: str = "forces") -> Float64Array:
+    """Standard deviation of K predictions for every structure (structures,).
+
+        σ_E(x) = [mean over k of (E_k − Ē)²]^½ / n                      eV/atom
+        σ_F(x) = max over atoms a of [mean over k of |F_ka − F̄_a|²]^½   eV/Å
+
+    | symbol   | variable | shape           | meaning                                         | unit     |
+    |----------|----------|-----------------|-------------------------------------------------|----------|
+    | E_k, F_k | votes    | (K, structures) | energy and forces (n, 3) that member k predicts | eV, eV/Å |
+    |          | on       |                 | `energies` or `forces`                          |          |
+
+    Raises:
+        PotentialError: another `on`.
+
+    Source: Seung, Opper & Sompolinsky, COLT 1992, doi:10.1145/130385.130417; Zhang et al., Phys. Rev. Mater.
+    3 (2019) 023804, doi:10.1103/PhysRevMaterials.3.023804 (largest deviation of the forces).
+    """
+    check_quantity(on)
+    each = list(zip(*votes, strict=True))
+    if on == "energies":
+        found = [np.std([label.energy for label in vote]) / len(vote[0].forces) for vote in each]
+    else:
+        found = [np.sqrt(np.var([label.forces for label in vote], axis=0).sum(axis=1).max()) for vote in each]
+    return np.array(found, dtype=np.float64)
+
+
 def disagreement(
     committee: Sequence[Potential],
     structures: Iterable[Atoms],
@@ -57,41 +83,25 @@ def disagreement(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> Float64Array:
-    """Standard deviation of K predictions for every structure (structures,).
-
-        σ_E(x) = [mean over k of (E_k − Ē)² ]^½ / n               eV/atom
-        σ_F(x) = max over atoms a of [mean over k of |F_ka − F̄_a|²]^½   eV/Å
+    """`spread` of the predictions of K ≥ 2 different potentials (structures,), eV/atom or eV/Å.
 
     Structures are gone through once, a block at a time.
-
-    | symbol   | variable  | shape        | meaning                                         | unit |
-    |----------|-----------|--------------|-------------------------------------------------|------|
-    | k        | committee | (K,)         | K ≥ 2 different potentials                      |      |
-    | E_k, F_k |           | (), (n, 3)   | predictions of potential k for a structure of n atoms | eV, eV/Å |
-    |          | on        |              | `energies` or `forces`                          |      |
 
     Raises:
         PotentialError: fewer than two potentials, one of them twice, no common element, another `on`, or a
             prediction that is not finite.
         StructureError: a structure holds an element that a potential does not know.
-
-    Source: Seung, Opper & Sompolinsky, COLT 1992, doi:10.1145/130385.130417; Zhang et al., Phys. Rev. Mater.
-    3 (2019) 023804, doi:10.1103/PhysRevMaterials.3.023804 (largest deviation of the forces).
     """
     check_quantity(on)
     elements = shared_elements(committee)
-    found: list[float] = []
+    parts = [np.zeros(0)]
+    done = 0
     stream = iter(structures)
     while block := list(islice(stream, BLOCK)):
-        for number, atoms in enumerate(block, start=len(found)):
+        for number, atoms in enumerate(block, start=done):
             check_elements(atoms, elements, f"structure {number}")
-        predictions = [potential.predict(block) for potential in committee]
-        for each in zip(*predictions, strict=True):
-            if on == "energies":
-                found.append(float(np.std([label.energy for label in each])) / len(each[0].forces))
-            else:
-                variance = np.var([label.forces for label in each], axis=0).sum(axis=1)
-                found.append(float(np.sqrt(variance.max())))
+        parts.append(spread([potential.predict(block) for potential in committee], on))
+        done += len(block)
         if on_progress is not None:
             on_progress(len(block))
-    return np.array(found, dtype=np.float64)
+    return np.concatenate(parts)

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from surveyor.acquisition import Rule
 from surveyor.campaign import Plan, Stopping
-from surveyor.config.registries import FEATURES, RULES, RuleParts
+from surveyor.config.registries import FEATURES, RULES, PoolNumbers
 from surveyor.config.schema import CampaignConfig, FeatureConfig, LabelConfig, SelectionConfig
 from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import GFN2, CalculatorSpec, LocalLabeller
@@ -45,7 +45,7 @@ def build_rule(
     """
 
     def made(target: Features | None) -> Selector:
-        rule = RULES[config.rule](RuleParts(config.noise, target, cost, budget, disagreement))
+        rule = RULES[config.rule](config.noise, target, PoolNumbers(cost, budget, disagreement))
         return rule if shortlist is None else Shortlist(rule, shortlist, config.noise)
 
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from surveyor.config.schema import FeatureConfig
 from surveyor.errors import ConfigError
@@ -45,43 +45,50 @@ FEATURES: dict[str, Callable[[MacePotential, FeatureConfig, int], StorableFeatur
 
 
 @dataclass(frozen=True, eq=False)
-class RuleParts:
-    """What a rule may be made of; each takes what it needs.
+class PoolNumbers:
+    """What is known of each structure of the pool beyond its rows; a rule takes what it needs.
 
     | variable     | shape                 | meaning                                            |
     |--------------|-----------------------|----------------------------------------------------|
-    | noise        | scalar                | λ of the posterior                                 |
-    | target       | Features or None      | where `target-variance` aims                       |
     | cost         | (structures,) or None | price of each label, for the rules of `PRICED`     |
     | budget       | scalar or None        | what the picks may cost together                   |
     | disagreement | (structures,) or None | of the committee, for `committee`                  |
     """
 
-    noise: float
-    target: Features | None = None
     cost: Float64Array | None = None
     budget: float | None = None
     disagreement: Float64Array | None = None
 
 
-def _committee(parts: RuleParts) -> Committee:
-    if parts.disagreement is None:
+NOTHING = PoolNumbers()
+
+
+class MakeRule(Protocol):
+    """A rule from λ, the features of its target where it aims at any, and numbers of the pool."""
+
+    def __call__(
+        self, noise: float, target: Features | None = None, of: PoolNumbers = NOTHING, /
+    ) -> Rule[Any]: ...
+
+
+def _committee(_: float, __: Features | None = None, of: PoolNumbers = NOTHING) -> Committee:
+    if of.disagreement is None:
         raise ConfigError(
             "the rule 'committee' without a committee",
             expected="the disagreement of two potentials or more",
             todo="name them: --committee a.model --committee b.model",
         )
-    return Committee(parts.disagreement)
+    return Committee(of.disagreement)
 
 
-RULES: dict[str, Callable[[RuleParts], Rule[Any]]] = {
-    "max-variance": lambda parts: MaxVariance(noise=parts.noise, cost=parts.cost, budget=parts.budget),
-    "target-variance": lambda parts: TargetVariance(noise=parts.noise, target=parts.target),
-    "lcmd": lambda _: LCMD(),
-    "farthest": lambda parts: FarthestPoint(cost=parts.cost, budget=parts.budget),
-    "top-k": lambda parts: TopK(noise=parts.noise),
+RULES: dict[str, MakeRule] = {
+    "max-variance": lambda noise, _=None, of=NOTHING: MaxVariance(noise, cost=of.cost, budget=of.budget),
+    "target-variance": lambda noise, target=None, _=NOTHING: TargetVariance(noise, target),
+    "lcmd": lambda _, __=None, ___=NOTHING: LCMD(),
+    "farthest": lambda _, __=None, of=NOTHING: FarthestPoint(cost=of.cost, budget=of.budget),
+    "top-k": lambda noise, _=None, __=NOTHING: TopK(noise),
     "committee": _committee,
-    "random": lambda _: Random(),
+    "random": lambda _, __=None, ___=NOTHING: Random(),
 }
 
 AIMS = ("target-variance",)
