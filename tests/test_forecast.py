@@ -132,6 +132,16 @@ def test_the_terminal_shows_the_forecast(pool_file: Path, model_file: Path, tmp_
     text = run(*common, "-t", labelled, "--forecast", 10)
     assert "uncalibrated" not in text
     assert "forces / meV/Å" in text
+    found = json.loads(run(*common, "-t", labelled, "--json"))
+    assert found["forecast"] is None
+    assert found["errors"]["coverage"]["structures"] == 40
+    for key in ("energy_meV_per_atom", "forces_meV_per_angstrom", "energy_half_width", "forces_half_width"):
+        assert len(found["errors"][key]) == 3
+        assert all(value is None or value > 0 for value in found["errors"][key])
+    table = run(*common, "-t", labelled)
+    assert "energy / meV/atom" in table
+    assert "errors expected" in table
+    assert json.loads(run(*common, "--json"))["errors"] is None
     assert "--forecast -1" in run(*common, "--forecast", -1, code=2)
     assert "--min-gain 0" in run(*common, "--min-gain", 0, code=2)
 

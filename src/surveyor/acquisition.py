@@ -184,8 +184,8 @@ def acquire(
     selector = rule(scaled[0] if scaled else None)
     if isinstance(selector, selection.Rule):
         selector = selector.among(candidates)
-    rank = rank_of([pool.ids[index] for index in candidates], len(candidates))
-    found = selector(candidate_features, train, ahead, rng=np.random.default_rng(seed), rank=rank)
+    by_id = rank_of([pool.ids[index] for index in candidates], len(candidates))
+    found = selector(candidate_features, train, ahead, rng=np.random.default_rng(seed), rank=by_id)
     if not len(found):
         raise SelectionError(
             f"no pick: {found.stopped.value}",

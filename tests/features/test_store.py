@@ -19,6 +19,7 @@ from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.features.rows import part_of
 from surveyor.features.scaling import unit_mean_square
 from surveyor.features.store import embed, open_store
+from surveyor.posterior import Posterior
 from surveyor.potentials.mace import MacePotential
 from surveyor.selection import LCMD, FarthestPoint, MaxVariance, Random, TargetVariance, TopK
 from surveyor.structures import structure_id
@@ -86,6 +87,8 @@ def test_rows_on_disk_are_read_like_rows_in_memory(tmp_path: Path, rows: int) ->
     np.testing.assert_array_equal(part.owner, memory.take(kept).owner)
     np.testing.assert_allclose(scaled.values[:], unit_mean_square(memory.take(kept))[0].values)
     assert (scaled.values[:] ** 2).sum(axis=1).mean() == pytest.approx(1)
+    posteriors = [Posterior.fit(features, noise=0.1).variance(memory.values) for features in (memory, disk)]
+    np.testing.assert_allclose(*posteriors)
     train = memory.take([0])
     for rule in (MaxVariance(), FarthestPoint(), LCMD(), TopK(), TargetVariance(sample=5), Random()):
         picks = [

@@ -138,8 +138,8 @@ def print_picks(picked: Picked, output: Path | None, committee_on: str | None, s
     )
     if batch.calibrations is not None:
         console.print(
-            "errors expected: energy of the linearised learner, forces of this potential as it is; "
-            + _coverage(batch.calibrations)
+            "errors expected, if this potential was not trained on these labels: energy of the linearised "
+            "learner, forces of this potential as it is; " + _coverage(batch.calibrations)
         )
     console.print("removes: share of the pool's residual variance, of what the picks before it leave")
     console.print(
