@@ -18,7 +18,7 @@ from surveyor.types import Float64Array
 
 SAME = 1e-3
 """Å; distances that differ by less belong to one geometry, turned, mirrored or with like atoms swapped."""
-NEAR = 0.03
+NEAR = 0.02
 """Å; the root mean square difference of distances between a frame and a near-copy of it."""
 BLOCKS = 8
 CONFLICT = 0.1
@@ -89,7 +89,7 @@ def _same_order(a: Atoms, b: Atoms) -> bool:
 
 
 def leakage(train: Dataset, test: Dataset) -> Verdict:
-    """No test frame in training, and under 10 % with a near-copy there: rms |d − d'| < 0.03 Å.
+    """No test frame in training, and under 10 % with a near-copy there: rms |d − d'| < 0.02 Å.
 
     Nor, where training is labelled, a split by frame: where both share `reaction` (or trajectory) and
     `config_type`, the median distance from test to training is over 1.5 × that within training; and of 20
