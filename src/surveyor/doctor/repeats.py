@@ -30,6 +30,8 @@ LEAK = 0.1
 MANY = 20
 """Reactions in a test set from which it is to tell about new reactions, not about these."""
 INTERLEAVED = 1.5
+FOLLOWING = 0.6
+"""Distance of consecutive frames / of any frames, below which they are of a trajectory or path."""
 MAX_DISTANCES = 512
 
 
@@ -91,9 +93,9 @@ def _same_order(a: Atoms, b: Atoms) -> bool:
 def leakage(train: Dataset, test: Dataset) -> Verdict:
     """No test frame in training, and under 10 % with a near-copy there: rms |d − d'| < 0.02 Å.
 
-    Nor, where training is labelled, a split by frame: where both share `reaction` (or trajectory) and
-    `config_type`, the median distance from test to training is over 1.5 × that within training; and of 20
-    test reactions or more, fewer than half stand in both.
+    Nor, where training is labelled, a split by frame: where both have frames of one trajectory (equal
+    `reaction` or such, and `config_type`), the median distance from test to training is over 1.5 × that
+    within training; and of 20 test reactions or more, fewer than half stand in both.
     """
     seen = set(train.ids) - {""}
     same = [i for i, name in enumerate(test.ids) if name in seen]
@@ -127,13 +129,16 @@ def leakage(train: Dataset, test: Dataset) -> Verdict:
 
 
 def _interleaving(train: Dataset, test: Dataset, key: str) -> float | None:
-    """Median distance test → nearest of training / training → nearest other, within groups of both."""
+    """Median distance test → nearest of training / training → nearest other, within groups of both.
+
+    Only of groups whose frames follow on each other: independent draws may well be as near.
+    """
     parts = [_by_group(data, data.groups(key, kind=True)) for data in (train, test)]
     outward: list[Float64Array] = []
     inward: list[Float64Array] = []
     for name in sorted(parts[0].keys() & parts[1].keys()):
         own, others = parts[0][name], parts[1][name]
-        if len(own) < 3:
+        if len(own) < 3 or _order(own) > FOLLOWING:
             continue
         tree = cKDTree(own / np.sqrt(own.shape[1]))
         outward.append(tree.query(others / np.sqrt(own.shape[1]))[0])
@@ -141,6 +146,14 @@ def _interleaving(train: Dataset, test: Dataset, key: str) -> float | None:
     if not outward:
         return None
     return float(np.median(np.concatenate(outward)) / max(np.median(np.concatenate(inward)), 1e-12))
+
+
+def _order(rows: Float64Array) -> float:
+    """Median distance of consecutive frames / of frames half the set apart: 1 for independent draws."""
+    half = len(rows) // 2
+    near = np.sqrt(((rows[1:] - rows[:-1]) ** 2).mean(axis=1))
+    far = np.sqrt(((rows[half:] - rows[: len(rows) - half]) ** 2).mean(axis=1))
+    return float(np.median(near) / max(np.median(far), 1e-12))
 
 
 def _by_group(data: Dataset, groups: Sequence[str]) -> dict[tuple[str, str], Float64Array]:
