@@ -12,7 +12,7 @@ from ase import Atoms
 from surveyor.config import CampaignConfig, calculator_spec, load_campaign
 from surveyor.doctor.checks import examine_file, examine_overlaps
 from surveyor.doctor.dataset import Dataset, Role
-from surveyor.doctor.findings import Finding, Verdict, error, not_checked, ok, warning
+from surveyor.doctor.findings import Finding, Verdict, error, fault, not_checked, ok, warning
 from surveyor.doctor.scheduler import scheduler
 from surveyor.doctor.trial import Trial, try_calculator
 from surveyor.errors import SurveyorError
@@ -56,7 +56,7 @@ def examine_campaign(
     time_limit: float,
 ) -> Iterator[Finding]:
     """Files, overlaps, plan, disk, calculator and scheduler of a campaign."""
-    subject = f"campaign {folder.name}"
+    subject = f"campaign {folder.resolve().name}"
     yield Finding.of(
         subject, "configuration", ok(f"model {Path(config.model).name}, rule {config.selection.rule}")
     )
@@ -179,8 +179,8 @@ def _calculator(
     try:
         spec = calculator_spec(config.labels)
         spec.load_class()
-    except SurveyorError as fault:
-        yield Finding.of(subject, "calculator", error(fault.got, fault.todo or fault.expected or ""))
+    except SurveyorError as problem:
+        yield Finding.of(subject, "calculator", fault(problem))
         return
     yield Finding.of(subject, "charges", charges_reach(spec, pool))
     chosen = [(data, at) for data in (pool, *labelled) if (at := _middle(data)) is not None]

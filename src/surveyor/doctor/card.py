@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from surveyor.doctor.findings import Finding, Verdict, error, not_checked, ok
+from surveyor.doctor.findings import Finding, Verdict, error, fault, not_checked, ok
+from surveyor.errors import SurveyorError
 from surveyor.metrics import errors
 from surveyor.potentials.opening import BUILTIN, builtin_path
 from surveyor.structures import read_structures
@@ -19,30 +20,33 @@ TOLERANCE = 0.1
 
 
 def check_card(source: str, potential: Potential) -> Iterator[Finding]:
-    """Where a card and a sample of held-out frames lie beside the weights, compare them.
-
-    Raises:
-        StructureError: the sample is damaged.
-    """
+    """Where a card and a sample of held-out frames lie beside the weights, compare them."""
     subject = f"model {Path(source).name}"
     yield Finding.of(subject, "opens", ok(repr(potential)))
     path = builtin_path() if source == BUILTIN else Path(source)
     card_path, sample = path.with_suffix(".json"), sample_path(path)
     if not (card_path.is_file() and sample.is_file()):
+        why = "no card with a sample of held-out frames beside this model"
+        yield Finding.of(subject, "errors", not_checked(why))
+        return
+    try:
+        card = json.loads(card_path.read_text(encoding="utf-8"))
+        yield Finding.of(subject, "weights", weights(path, card))
+        total = card["errors"]["held_out"]["total"]
+        stated = float(total["energy_mae"]), float(total["forces_mae"])
+    except (ValueError, KeyError, TypeError) as problem:
+        todo = "install the package again, or make model and card again with `surveyor pretrain`"
         yield Finding.of(
-            subject, "errors", not_checked("no card with a sample of held-out frames beside this model")
+            subject, "weights", error(f"{card_path.name} is not a whole card: {problem!r}", todo)
         )
         return
-    card = json.loads(card_path.read_text(encoding="utf-8"))
-    identity = weights(path, card)
-    yield Finding.of(subject, "weights", identity)
-    total = card["errors"]["held_out"]["total"]
-    found = errors(potential, list(read_structures(sample)))
-    for what, unit, stated, measured in (
-        ("energy error", "meV/atom", total["energy_mae"], found.energy_mae),
-        ("force error", "meV/Å", total["forces_mae"], found.force_mae),
-    ):
-        yield Finding.of(subject, what, compared(stated, measured, unit))
+    try:
+        found = errors(potential, list(read_structures(sample)))
+    except SurveyorError as problem:
+        yield Finding.of(subject, "errors", fault(problem))
+        return
+    yield Finding.of(subject, "energy error", compared(stated[0], found.energy_mae, "meV/atom"))
+    yield Finding.of(subject, "force error", compared(stated[1], found.force_mae, "meV/Å"))
 
 
 def sample_path(model: Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from surveyor.doctor.dataset import MAX_FRAMES, Dataset, Role, read_dataset
-from surveyor.doctor.findings import Finding, Verdict, error, frames_text, ok
+from surveyor.doctor.findings import Finding, Verdict, error, fault, frames_text, ok
 from surveyor.doctor.geometry import cell, charge_and_spin, geometry
 from surveyor.doctor.keys import finite_labels, keys, missing_labels, placeholders
 from surveyor.doctor.mechanics import gradient, net_force
@@ -56,9 +56,9 @@ def examine_file(
     progress.start(f"reading {path.name}")
     try:
         data = read_dataset(path, role)
-    except StructureError as fault:
+    except StructureError as problem:
         progress.finish()
-        yield Finding.of(path.name, "readable", error(fault.got, fault.todo or fault.expected or ""))
+        yield Finding.of(path.name, "readable", fault(problem))
         return
     progress.finish()
     sets.append(data)

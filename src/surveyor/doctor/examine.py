@@ -11,7 +11,7 @@ from surveyor.doctor.campaign import examine_campaign, read_campaign_file
 from surveyor.doctor.card import check_card
 from surveyor.doctor.checks import examine_file, examine_overlaps
 from surveyor.doctor.dataset import Dataset, Role
-from surveyor.doctor.findings import Finding, Verdict, error
+from surveyor.doctor.findings import Finding, fault
 from surveyor.errors import PotentialError, SurveyorError
 from surveyor.potentials import open_potential
 from surveyor.potentials.opening import BUILTIN
@@ -48,8 +48,8 @@ def examine(wanted: Examination, progress: Progress) -> Iterator[Finding]:
     if wanted.campaign is not None:
         try:
             config, folder = read_campaign_file(wanted.campaign)
-        except SurveyorError as fault:
-            yield Finding.of(wanted.campaign.name, "configuration", _as_error(fault))
+        except SurveyorError as problem:
+            yield Finding.of(wanted.campaign.resolve().name, "configuration", fault(problem))
     model = wanted.model or (config.model if config else BUILTIN)
     potential: Potential | None = None
     try:
@@ -58,8 +58,8 @@ def examine(wanted: Examination, progress: Progress) -> Iterator[Finding]:
             wanted.device or (config.device if config else None),
             head=config.head if config and model == config.model else None,
         )
-    except PotentialError as fault:
-        yield Finding.of(f"model {Path(model).name}", "opens", _as_error(fault))
+    except PotentialError as problem:
+        yield Finding.of(f"model {Path(model).name}", "opens", fault(problem))
     if potential is not None:
         progress.start("measuring the errors on held-out frames")
         yield from check_card(model, potential)
@@ -74,7 +74,3 @@ def examine(wanted: Examination, progress: Progress) -> Iterator[Finding]:
         yield from examine_campaign(
             config, folder, potential, progress, seed=wanted.seed, time_limit=wanted.time_limit
         )
-
-
-def _as_error(fault: SurveyorError) -> Verdict:
-    return error(fault.got, fault.todo or (f"expected: {fault.expected}" if fault.expected else ""))

@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from surveyor.errors import SurveyorError
 from surveyor.types import IndexArray
 
 
@@ -65,6 +66,12 @@ def warning(found: str, todo: str) -> Verdict:
 
 def error(found: str, todo: str) -> Verdict:
     return Verdict(Level.ERROR, found, todo)
+
+
+def fault(problem: SurveyorError) -> Verdict:
+    """An error of the program as a verdict."""
+    expected = f"expected: {problem.expected}" if problem.expected else ""
+    return error(problem.got, problem.todo or expected)
 
 
 def not_checked(why: str) -> Verdict:

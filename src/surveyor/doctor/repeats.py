@@ -56,7 +56,9 @@ def copies(data: Dataset) -> Verdict:
     conflicting = sorted(
         (i, j)
         for i, j in pairs | turned
-        if abs(data.energy[i] - data.energy[j]) > CONFLICT and data.composition[i] == data.composition[j]
+        if data.has_labels
+        and abs(data.energy[i] - data.energy[j]) > CONFLICT
+        and data.composition[i] == data.composition[j]
     )
     if conflicting:
         i, j = conflicting[0]
