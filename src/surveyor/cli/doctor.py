@@ -53,13 +53,11 @@ def doctor(
 
     Exit code 0: no errors (there may be warnings); 1: errors were found; 2: the command itself is wrong.
 
-    Examples:
+    Example: surveyor doctor labelled.extxyz --test test.extxyz
 
-        surveyor doctor labelled.extxyz --test test.extxyz
+    Example: surveyor doctor --campaign campaign.yaml --json
 
-        surveyor doctor --campaign campaign.yaml --json
-
-        surveyor doctor --model builtin
+    Example: surveyor doctor --model my.model
     """
     with guarded():
         from surveyor.doctor.examine import Examination, examine

@@ -61,8 +61,8 @@ def geometry(data: Dataset) -> Verdict:
         radii = covalent_radii[atoms.numbers]
         bonded = ~np.isin(atoms.numbers, NOBLE)
         ratios.append((shortest / (radii + radii[nearest]))[bonded])
-    ratio = np.concatenate(ratios) if ratios else np.ones(1)
-    low, middle, high = np.percentile(ratio, [25, 50, 75]) if len(ratio) else (1.0, 1.0, 1.0)
+    ratio = np.concatenate([*ratios, np.zeros(0)])
+    low, middle, high = np.percentile(ratio, [25, 50, 75]) if len(ratio) else (0.0, 0.0, 0.0)
     if BOHR[0] < low and high < BOHR[1]:
         return error(
             f"nearest neighbours stand {middle:.2f} × the sum of covalent radii apart: 1.89 is Bohr for Å",
@@ -74,6 +74,8 @@ def geometry(data: Dataset) -> Verdict:
             f"({frames_text(lost)})",
             "exploded trajectory? cut it before the explosion, or take the frames out",
         )
+    if not len(ratio):
+        return ok(f"positions finite, no two atoms closer than {OVERLAP:g} Å")
     return ok(f"nearest neighbours at {middle:.2f} × the sum of covalent radii (median)")
 
 
