@@ -111,8 +111,9 @@ def charge_and_spin(data: Dataset) -> Verdict:
         spin, charge = example.info.get("total_spin", example.info.get("spin")), _charge(example)
         return error(
             f"multiplicity {spin} with {int(example.numbers.sum()) - charge} electrons cannot be: "
-            f"{len(odd)} frames ({frames_text(odd)})",
-            "an odd number of electrons needs an even multiplicity: correct total_spin or total_charge",
+            f"{frames_text(odd)}",
+            "2S+1 is odd for an even number of electrons, and even for an odd one: correct total_spin or "
+            "total_charge",
         )
     if 0 < len(silent) < len(data):
         return warning(
