@@ -1,0 +1,136 @@
+"""Every check of a file of structures, in the order of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from surveyor.doctor.dataset import MAX_FRAMES, Dataset, Role, read_dataset
+from surveyor.doctor.findings import Finding, Verdict, error, fault, frames_text, ok
+from surveyor.doctor.geometry import cell, charge_and_spin, geometry
+from surveyor.doctor.keys import finite_labels, keys, missing_labels, placeholders
+from surveyor.doctor.mechanics import gradient, net_force
+from surveyor.doctor.references import outliers, references, two_groups
+from surveyor.doctor.repeats import copies, leakage
+from surveyor.doctor.sampling import Sample, sample
+from surveyor.doctor.units import energy_unit, force_unit
+from surveyor.errors import StructureError
+from surveyor.progress import Progress
+from surveyor.types import Potential
+
+GEOMETRY_CHECKS: Mapping[str, Callable[[Dataset], Verdict]] = {
+    "keys": keys,
+    "geometry": geometry,
+    "cell": cell,
+    "charge and spin": charge_and_spin,
+    "copies": copies,
+}
+"""Name in the table → check of any file."""
+
+LABEL_CHECKS: Mapping[str, Callable[[Dataset], Verdict]] = {
+    "missing labels": missing_labels,
+    "finite labels": finite_labels,
+    "placeholders": placeholders,
+    "net force": net_force,
+    "gradient": gradient,
+}
+"""Name in the table → check of a file that has labels."""
+
+MODEL_CHECKS: Mapping[str, Callable[[Sample], Verdict]] = {
+    "force unit": force_unit,
+    "energy unit": energy_unit,
+    "references": references,
+    "outliers": outliers,
+    "two groups": two_groups,
+}
+"""Name in the table → check of one file's labels against the potential."""
+
+
+def examine_file(
+    path: Path, role: Role, potential: Potential | None, progress: Progress, sets: list[Dataset], *, seed: int
+) -> Iterator[Finding]:
+    """All checks of one file, which joins `sets` if it can be read."""
+    progress.start(f"reading {path.name}")
+    try:
+        data = read_dataset(path, role)
+    except StructureError as problem:
+        progress.finish()
+        yield Finding.of(path.name, "readable", fault(problem))
+        return
+    progress.finish()
+    sets.append(data)
+    yield from examine_dataset(data, potential, progress, seed=seed)
+
+
+def examine_dataset(
+    data: Dataset, potential: Potential | None, progress: Progress, *, seed: int
+) -> Iterator[Finding]:
+    """All checks of structures in memory."""
+    yield Finding.of(data.name, "readable", _contents(data))
+    checks = {**GEOMETRY_CHECKS, **(LABEL_CHECKS if data.has_labels else {})}
+    progress.start(f"checking {data.name}", len(checks))
+    for name, check in checks.items():
+        yield Finding.of(data.name, name, check(data))
+        progress.advance()
+    progress.finish()
+    if potential is None:
+        return
+    yield Finding.of(data.name, "elements", elements(data, potential))
+    if not data.labelled.any():
+        return
+    drawn = sample(data, potential, progress, seed=seed)
+    yield Finding.of(data.name, "predictions", predictions(drawn))
+    for label, verdict in MODEL_CHECKS.items():
+        yield Finding.of(data.name, label, verdict(drawn))
+
+
+def examine_overlaps(sets: Sequence[Dataset], progress: Progress) -> Iterator[Finding]:
+    """Every file that is or may be trained on against every test set."""
+    for test in sets:
+        if test.role is not Role.TEST:
+            continue
+        for train in sets:
+            if train is not test and train.role is not Role.TARGET:
+                progress.start(f"comparing {train.name} with {test.name}")
+                yield Finding.of(f"{train.name} → {test.name}", "leakage", leakage(train, test))
+                progress.finish()
+
+
+def _contents(data: Dataset) -> Verdict:
+    """What a file holds, in one line."""
+    symbols = sorted({int(z) for atoms in data.structures for z in set(atoms.numbers.tolist())})
+    sizes = [len(atoms) for atoms in data.structures]
+    more = "" if data.complete else f"; the first {MAX_FRAMES:,} of more frames are checked"
+    return ok(
+        f"{len(data)} frames of {min(sizes)} to {max(sizes)} atoms, {int(data.labelled.sum())} with sound "
+        "labels; " + " ".join(chemical_symbols[z] for z in symbols) + more
+    )
+
+
+def elements(data: Dataset, potential: Potential) -> Verdict:
+    """Every Z is among the potential's."""
+    known = set(potential.elements)
+    unknown = [set(atoms.numbers.tolist()) - known for atoms in data.structures]
+    names = sorted(set().union(*unknown))
+    if names:
+        return error(
+            f"{', '.join(chemical_symbols[z] for z in names)} unknown to the model, in "
+            f"{frames_text([i for i, some in enumerate(unknown) if some])}",
+            "open a model that knows them (--model), or take these frames out",
+        )
+    return ok("all known to the model")
+
+
+def predictions(drawn: Sample) -> Verdict:
+    """Ê and F̂ are finite on every frame that was predicted."""
+    if drawn.failed:
+        return error(
+            f"the model gives NaN or inf for {frames_text(np.array(drawn.failed))}",
+            "look for atoms that nearly touch in these frames, or use another model",
+        )
+    if len(drawn) < drawn.eligible:
+        return ok(f"{len(drawn)} of {drawn.eligible} frames: a seeded sample and the oddest energies")
+    return ok(f"all {len(drawn)} labelled frames of known elements")

@@ -1,0 +1,94 @@
+"""Robust fits of energies to the numbers of atoms of each element, and robust spreads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from surveyor.types import Float64Array
+
+ITERATIONS = 30
+TO_SIGMA = 1.4826
+"""Standard deviation / median absolute deviation of a normal distribution."""
+
+
+@dataclass(frozen=True, eq=False)
+class CountFit:
+    """Least absolute deviations fit y(x) ≈ Σ_z n_z(x) δ_z + δ_q(x).
+
+    | variable | shape | meaning                                                       | unit |
+    |----------|-------|---------------------------------------------------------------|------|
+    | shifts   |       | atomic number → δ_z, the solution of least norm               | eV   |
+    | fitted   | (m,)  | Σ_z n_z δ_z + δ_q                                             | eV   |
+    | rank     |       | number of element combinations that the structures tell apart |      |
+    """
+
+    shifts: dict[int, float]
+    fitted: Float64Array
+    rank: int
+
+
+def fit_counts(structures: Sequence[Atoms], values: Float64Array) -> CountFit:
+    """min_δ Σ_x |y(x) − Σ_z n_z(x) δ_z − δ_q(x)| / n(x), by re-weighted least squares.
+
+    δ_q, one constant for each total charge but the commonest, is there because a potential that does not
+    know the charge is off by a constant for ions. Absolute deviations, so that a few wrong energies do not
+    move the fit.
+    """
+    elements = sorted({int(z) for atoms in structures for z in set(atoms.numbers.tolist())})
+    counts = np.array([[(atoms.numbers == z).sum() for z in elements] for atoms in structures], dtype=float)
+    sizes = counts.sum(axis=1)
+    charges = np.array(
+        [str(atoms.info.get("total_charge", atoms.info.get("charge", 0))) for atoms in structures]
+    )
+    names, amounts = np.unique(charges, return_counts=True)
+    others = [name for name in names if name != names[amounts.argmax()]]
+    design = np.column_stack([counts, *((charges == name).astype(float) for name in others)])
+    scaled, target = design / sizes[:, None], values / sizes
+    weights = np.ones(len(values))
+    solution = np.zeros(design.shape[1])
+    for _ in range(ITERATIONS):
+        root = np.sqrt(weights)
+        solution, *_ = np.linalg.lstsq(scaled * root[:, None], target * root, rcond=1e-10)
+        left = np.abs(target - scaled @ solution)
+        floor = max(1e-6, 1e-3 * float(np.median(left)))
+        weights = 1 / np.maximum(left, floor)
+        weights /= weights.max()
+    return CountFit(
+        shifts=dict(zip(elements, solution[: len(elements)].tolist(), strict=True)),
+        fitted=design @ solution,
+        rank=int(np.linalg.matrix_rank(counts)),
+    )
+
+
+def spread(values: Float64Array) -> float:
+    """1.4826 median |y − median y|: the standard deviation of the bulk."""
+    return TO_SIGMA * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """y against x: correlation ρ, and the factor k = Σ y² / Σ xy by which y is larger."""
+
+    correlation: float
+    ratio: float
+
+
+def likeness(x: Float64Array, y: Float64Array) -> Likeness:
+    """ρ = Σ xy / √(Σ x² Σ y²) and k = Σ y² / Σ xy, both clipped at their 98th percentile of size.
+
+    x are predictions and y labels. The inverse regression for k is unbiased where x is y/k plus the
+    potential's error, so a poor potential lowers ρ and leaves k.
+    """
+    if len(x) < 3 or not np.any(x) or not np.any(y):
+        return Likeness(0.0, 1.0)
+    a = np.clip(x, *(np.percentile(np.abs(x), 98) * np.array([-1, 1])))
+    b = np.clip(y, *(np.percentile(np.abs(y), 98) * np.array([-1, 1])))
+    product, squares = float(a @ b), float(b @ b)
+    size = float(np.sqrt((a @ a) * squares))
+    if size == 0 or product == 0:
+        return Likeness(0.0, 1.0)
+    return Likeness(product / size, squares / product)

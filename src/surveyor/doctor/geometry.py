@@ -1,0 +1,135 @@
+"""Checks of geometries, cells, charge and spin."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
+from scipy.spatial.distance import pdist, squareform
+
+from surveyor.doctor.dataset import Dataset
+from surveyor.doctor.findings import Verdict, error, frames_text, ok, warning
+from surveyor.structures.validation import OVERLAP
+
+LOST = 10.0
+"""Å; an atom that is further than this from all others belongs to nothing."""
+BOHR = (1.7, 2.1)
+"""Quartiles of nearest distance / sum of covalent radii that only 1.89 Bohr/Å explains."""
+NOBLE = [atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Rn")]
+
+
+def cell(data: Dataset) -> Verdict:
+    """Every periodic direction has a cell vector, |a_k| > 0.3 Å, of finite components."""
+    bad = [number for number, atoms in enumerate(data.structures) if _lacks_cell(atoms)]
+    if bad:
+        return error(
+            f"periodic without a cell vector, or a cell of NaN: {frames_text(bad)}",
+            'write Lattice="…" with the frames, or pbc="F F F" for molecules',
+        )
+    periodic = sum(bool(atoms.pbc.any()) for atoms in data.structures)
+    return ok(f"{periodic} of {len(data)} frames periodic" if periodic else "no frame periodic")
+
+
+def _lacks_cell(atoms: Atoms) -> bool:
+    vectors = np.asarray(atoms.cell.array)[np.asarray(atoms.pbc)]
+    return not np.isfinite(atoms.cell.array).all() or bool((np.linalg.norm(vectors, axis=1) < OVERLAP).any())
+
+
+def geometry(data: Dataset) -> Verdict:
+    """Finite positions; every r_ij > 0.3 Å; min_j r_ij < 10 Å; median of min_j r_ij / (R_i + R_j) not 1.89.
+
+    The last says that positions are in Bohr: R are covalent radii, noble gases do not count.
+    """
+    faults = {n: text for n, text in data.faults.items() if not _lacks_cell(data.structures[n])}
+    if faults:
+        first = next(iter(faults))
+        return error(
+            f"{len(faults)} of {len(data)} frames cannot be computed: {faults[first]}"
+            + (f" (all: {frames_text(list(faults))})" if len(faults) > 1 else ""),
+            "take these frames out; check the length unit (Å, not nm or Bohr)",
+        )
+    lost, ratios = [], []
+    for number, atoms in enumerate(data.structures):
+        if len(atoms) < 2 or atoms.pbc.any() or not data.sound[number]:
+            continue
+        distance = squareform(pdist(atoms.positions))
+        np.fill_diagonal(distance, np.inf)
+        nearest = distance.argmin(axis=1)
+        shortest = distance.min(axis=1)
+        if (shortest > LOST).any():
+            lost.append(number)
+        radii = covalent_radii[atoms.numbers]
+        bonded = ~np.isin(atoms.numbers, NOBLE)
+        ratios.append((shortest / (radii + radii[nearest]))[bonded])
+    ratio = np.concatenate([*ratios, np.zeros(0)])
+    low, middle, high = np.percentile(ratio, [25, 50, 75]) if len(ratio) else (0.0, 0.0, 0.0)
+    if BOHR[0] < low and high < BOHR[1]:
+        return error(
+            f"nearest neighbours stand {middle:.2f} × the sum of covalent radii apart: 1.89 is Bohr for Å",
+            "multiply positions (and cell) by 0.529177",
+        )
+    if lost:
+        return warning(
+            f"an atom more than {LOST:g} Å from all others in {len(lost)} of {len(data)} frames "
+            f"({frames_text(lost)})",
+            "exploded trajectory? cut it before the explosion, or take the frames out",
+        )
+    if not len(ratio):
+        return ok(f"positions finite, no two atoms closer than {OVERLAP:g} Å")
+    return ok(f"nearest neighbours at {middle:.2f} × the sum of covalent radii (median)")
+
+
+def charge_and_spin(data: Dataset) -> Verdict:
+    """(Σ Z − q + 2S) even, for multiplicity 2S+1 ≥ 1 and whole q; periodic cells may break it."""
+    odd: list[int] = []
+    unstated: list[int] = []
+    senseless: list[int] = []
+    silent: list[int] = []
+    for number, atoms in enumerate(data.structures):
+        try:
+            charge = float(atoms.info.get("total_charge", atoms.info.get("charge", 0)))
+            stated = atoms.info.get("total_spin", atoms.info.get("spin"))
+            spin = 1.0 if stated is None else float(stated)
+        except (TypeError, ValueError):
+            senseless.append(number)
+            continue
+        if charge != round(charge) or spin != round(spin) or spin < 1:
+            senseless.append(number)
+            continue
+        if "total_charge" not in atoms.info and "charge" not in atoms.info:
+            silent.append(number)
+        if atoms.pbc.any() or (int(atoms.numbers.sum()) - int(charge) + int(spin) - 1) % 2 == 0:
+            continue
+        (unstated if stated is None else odd).append(number)
+    if senseless:
+        return error(
+            f"charge or spin that cannot be: {frames_text(senseless)}",
+            "total_charge is a whole number of e; total_spin is the multiplicity 2S+1 (1, 2, 3, …)",
+        )
+    if odd:
+        example = data.structures[odd[0]]
+        spin, charge = example.info.get("total_spin", example.info.get("spin")), _charge(example)
+        return error(
+            f"multiplicity {spin} with {int(example.numbers.sum()) - charge} electrons cannot be: "
+            f"{frames_text(odd)}",
+            "2S+1 is odd for an even number of electrons, and even for an odd one: correct total_spin or "
+            "total_charge",
+        )
+    if 0 < len(silent) < len(data):
+        return warning(
+            f"{len(data) - len(silent)} frames state a charge, {len(silent)} do not ({frames_text(silent)}): "
+            "these count as neutral",
+            "write total_charge with every frame",
+        )
+    if unstated:
+        return warning(
+            f"an odd number of electrons and no total_spin in {len(unstated)} of {len(data)} frames: "
+            "they count as singlets",
+            "write total_spin=2 (or what was computed) with these frames, total_charge with ions",
+        )
+    charges = sorted({_charge(atoms) for atoms in data.structures})
+    return ok("total charge " + ", ".join(f"{charge:+d}" if charge else "0" for charge in charges))
+
+
+def _charge(atoms: Atoms) -> int:
+    return round(float(atoms.info.get("total_charge", atoms.info.get("charge", 0))))
