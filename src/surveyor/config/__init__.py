@@ -7,6 +7,7 @@ from surveyor.config.build import (
     build_rule,
     calculator_spec,
 )
+from surveyor.config.labels import load_labels
 from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import FEATURES, RULES, check_aim, check_name
 from surveyor.config.schema import (
@@ -35,5 +36,6 @@ __all__ = [
     "check_aim",
     "check_name",
     "load_campaign",
+    "load_labels",
     "resolved_yaml",
 ]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from surveyor.config.schema import FeatureConfig
+from surveyor.config.schema import FeatureConfig, LabelConfig
 from surveyor.errors import ConfigError
 from surveyor.features.store import StorableFeatureMap
+from surveyor.labelling import GFN2, CalculatorSpec
+from surveyor.labelling.command import CommandSettings, command_spec
+from surveyor.labelling.dft import PySCFSettings, pyscf_spec
 from surveyor.selection import LCMD, FarthestPoint, MaxVariance, Random, TargetVariance, TopK
+from surveyor.specs import validate
 from surveyor.types import Features, Selector
 
 if TYPE_CHECKING:
@@ -41,6 +47,31 @@ RULES: dict[str, Callable[[float, Features | None], Selector]] = {
     "top-k": lambda noise, _: TopK(noise=noise),
     "random": lambda _, __: Random(),
 }
+
+
+def _gfn2(config: LabelConfig) -> CalculatorSpec:
+    return replace(GFN2, settings={**GFN2.settings, **config.settings})
+
+
+def _pyscf(config: LabelConfig) -> CalculatorSpec:
+    return pyscf_spec(validate(PySCFSettings, config.settings, SETTINGS))
+
+
+def _command(config: LabelConfig) -> CalculatorSpec:
+    return command_spec(validate(CommandSettings, config.settings, SETTINGS))
+
+
+SETTINGS = Path("labels: settings")
+"""The place that messages about a labeller's settings name."""
+
+CALCULATORS: dict[str, Callable[[LabelConfig], CalculatorSpec]] = {
+    "gfn2-xtb": _gfn2,
+    "pyscf": _pyscf,
+    "command": _command,
+}
+
+MANUAL = "manual"
+"""The labels come from people: `surveyor label export` and `collect`."""
 
 AIMS = ("target-variance",)
 """Rules that take target structures."""
