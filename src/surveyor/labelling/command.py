@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -196,13 +197,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _last_words(folder: Path) -> str:
-    """The last line that the program wrote, standard error first."""
+    """The last line with words that the program wrote, standard error first."""
     for name in (STDERR, STDOUT):
         with (folder / name).open("rb") as file:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 2000))
             lines = file.read().decode(errors="replace").split("\n")
-        words = [" ".join(line.split()) for line in lines if line.strip()]
+        words = [" ".join(line.split()) for line in lines if re.search("[A-Za-z]", line)]
         if words:
             return words[-1][:160]
     return "it printed nothing"

@@ -194,7 +194,7 @@ def _rows(settings: RowsOutput, folder: Path, n_atoms: int) -> Float64Array:
         raise CalculationFailed(f"no {what}: nothing matches {settings.after!r}")
     row = _compiled(settings.row)
     block: list[tuple[str, ...]] = []
-    for line in text[starts[-1].end() :].splitlines():
+    for line in text[starts[-1].end() :].splitlines()[1:]:  # not the rest of the heading
         match = row.search(line)
         if match:
             block.append(match.groups())
