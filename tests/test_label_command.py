@@ -186,7 +186,9 @@ def test_the_input_for_orca_is_what_orca_reads() -> None:
     assert lines[5] == "*"
     with pytest.raises(LabellingError, match="no program"):
         compute(
-            calculator_spec(LabelConfig(calculator="command", settings={**content, "command": ["no-orca-here"]})),
+            calculator_spec(
+                LabelConfig(calculator="command", settings={**content, "command": ["no-orca-here"]})
+            ),
             molecule("H2O"),
         )
 
@@ -272,7 +274,9 @@ def test_required_and_forbidden_words() -> None:
 
 def test_a_program_that_takes_too_long_ends_with_its_children(tmp_path: Path) -> None:
     child = f"import pathlib, time; time.sleep(3); pathlib.Path({str(tmp_path / 'alive')!r}).touch()"
-    script = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    script = (
+        f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
+    )
     begin = time.monotonic()
     assert "stopped at its time limit of 1 s" in reason(script=script, time_limit=1.0)
     assert time.monotonic() - begin < 20
@@ -351,7 +355,11 @@ def test_template_files_become_part_of_the_configuration(tmp_path: Path) -> None
     write_structures(tmp_path / "pool.extxyz", rattled(3, seed=0))
     labels = {
         "calculator": "command",
-        "settings": {"command": ["./run.sh"], "input": {"job.inp": {"file": "job.inp"}}, "output": {"file": "x"}},
+        "settings": {
+            "command": ["./run.sh"],
+            "input": {"job.inp": {"file": "job.inp"}},
+            "output": {"file": "x"},
+        },
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump({"pool": "pool.extxyz", "labels": labels}))
     found = load_campaign(tmp_path / "c.yaml").labels

@@ -161,7 +161,13 @@ def test_core_potentials_come_with_their_basis() -> None:
 def test_method_names_tell_levels_apart_and_leave_memory_out() -> None:
     assert spec().method.startswith("pbe-sto-3g-pyscf-2")
     assert spec().method == spec(memory=500).method
-    different = [spec(), spec(functional="b3lyp"), spec(basis="def2-svp"), spec(conv_tol=1e-8), spec(grid_level=4)]
+    different = [
+        spec(),
+        spec(functional="b3lyp"),
+        spec(basis="def2-svp"),
+        spec(conv_tol=1e-8),
+        spec(grid_level=4),
+    ]
     assert len({s.method for s in different}) == len(different)
     assert pickle.loads(pickle.dumps(spec())) == spec()  # noqa: S301
 
