@@ -149,7 +149,8 @@ def test_a_turned_molecule_is_taken_only_when_asked_for(tmp_path: Path) -> None:
     batch, ledger = batch_of(tmp_path, structures)
     rotation = Rotation.from_euler("xyz", [20, 50, 70], degrees=True)
     turned = [
-        moved(computed(atoms), rotation.apply(atoms.positions) + [1, 2, 3], rotation) for atoms in structures
+        moved(computed(atoms), rotation.apply(atoms.positions) + np.array([1, 2, 3]), rotation)
+        for atoms in structures
     ]
     found = look(batch, ledger, turned)
     assert len(found.missing) == 4
@@ -178,7 +179,7 @@ def test_what_could_be_two_structures_is_an_error_unless_its_id_or_content_decid
     second = first.copy()
     second.positions[0, 0] += 4e-4
     batch, ledger = batch_of(tmp_path, [first, second])
-    between = moved(computed(first), first.positions + [[2e-4, 0, 0], [0, 0, 0], [0, 0, 0]])
+    between = moved(computed(first), first.positions + np.outer([1, 0, 0], [2e-4, 0, 0]))
     found = look(batch, ledger, [between])
     assert "ambiguous: 2 structures are like it" in found.rejected[0].reason
     assert found.missing == [structure_id(first), structure_id(second)]

@@ -1,4 +1,4 @@
-"""Labels from command-line programs: real ones where they are installed, small scripts for what goes wrong."""
+"""Labels from command-line programs: real ones where installed, small scripts for what goes wrong."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def reason(**changes: object) -> str:
 
 
 def springs(atoms: Atoms) -> tuple[float, np.ndarray]:
-    """Energy and forces of the program's springs, in its own units (Hartree, and per Å what it calls Bohr)."""
+    """Energy and forces of the program's springs, in what it calls Hartree and Hartree/Bohr."""
     vectors = atoms.positions[:, None] - atoms.positions[None]
     lengths = np.linalg.norm(vectors, axis=-1)
     np.fill_diagonal(lengths, 1.0)
@@ -367,7 +367,7 @@ def test_template_files_become_part_of_the_configuration(tmp_path: Path) -> None
     assert found.settings["command"] == [os.fspath(tmp_path / "./run.sh")]
     assert found == load_labels(tmp_path / "c.yaml")
     wrong = LabelConfig(calculator="command", settings={"input": {"a": {"file": "nowhere"}}})
-    with pytest.raises(ConfigError, match="cannot read .*nowhere"):
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere"):
         with_templates(wrong, tmp_path)
-    with pytest.raises(ConfigError, match="or {file: its path}"):
+    with pytest.raises(ConfigError, match=r"or \{file: its path\}"):
         with_templates(LabelConfig(calculator="command", settings={"input": {"a": {"text": "b"}}}), tmp_path)

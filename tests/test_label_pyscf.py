@@ -152,7 +152,7 @@ def test_settings_are_checked_before_anything_runs() -> None:
 
 
 def test_core_potentials_come_with_their_basis() -> None:
-    """HI in def2-SVP has 8 valence electrons and a core potential of 28: far from −188 keV of all electrons."""
+    """28 electrons of iodine are in its core potential: −298 Hartree, not the −6900 of all electrons."""
     iodide = Atoms("HI", [[0, 0, 0], [0, 0, 1.61]])
     found = labels(iodide, basis="def2-svp", functional="hf")
     assert found.energy / Hartree == pytest.approx(-298, abs=3)

@@ -2,8 +2,8 @@
 
     python examples/dft/make.py
 
-writes pool.extxyz (no labels), start-geometries.extxyz and test-geometries.extxyz beside this script. The labels of
-the last two come from `surveyor label`; README.md has the commands. Takes a few seconds.
+writes pool.extxyz (no labels), start-geometries.extxyz and test-geometries.extxyz beside this script. Labels
+of the last two come from `surveyor label`; README.md has the commands. Takes a few seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MASS_C, MASS_N = 12.011, 14.007
 
 
 def molecule(angle: float, distance: float, bond: float) -> Atoms:
-    """Return C, N, H: H at `distance` (Å) from the centre of mass of CN, `angle` degrees off the side of C."""
+    """Return C, N, H: H at `distance` (Å) from the mass centre of CN, `angle` (degrees) off the side of C."""
     c = bond * MASS_N / (MASS_C + MASS_N)
     gamma = np.deg2rad(angle)
     hydrogen = [distance * np.sin(gamma), 0.0, distance * np.cos(gamma)]
