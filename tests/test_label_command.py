@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -272,15 +274,45 @@ def test_required_and_forbidden_words() -> None:
 # ---- how it is run ------------------------------------------------------------------------------------
 
 
-def test_a_program_that_takes_too_long_ends_with_its_children(tmp_path: Path) -> None:
-    child = f"import pathlib, time; time.sleep(3); pathlib.Path({str(tmp_path / 'alive')!r}).touch()"
-    script = (
+def stubborn(trace: Path) -> str:
+    """A program that waits a minute, with a child that leaves a trace after three seconds."""
+    child = f"import pathlib, time; time.sleep(3); pathlib.Path({str(trace)!r}).touch()"
+    return (
         f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
     )
+
+
+def test_a_program_that_takes_too_long_ends_with_its_children(tmp_path: Path) -> None:
     begin = time.monotonic()
-    assert "stopped at its time limit of 1 s" in reason(script=script, time_limit=1.0)
+    assert "stopped at its time limit of 1 s" in reason(script=stubborn(tmp_path / "alive"), time_limit=1.0)
     assert time.monotonic() - begin < 20
-    time.sleep(3.5)
+    time.sleep(3)
+    assert not (tmp_path / "alive").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent died")
+def test_a_program_ends_with_its_worker(tmp_path: Path) -> None:
+    script = f"import pathlib; pathlib.Path({str(tmp_path / 'begun')!r}).touch()\n" + stubborn(
+        tmp_path / "alive"
+    )
+    content = json.dumps(settings(script, scratch=str(tmp_path)))
+    code = f"""
+import json
+from ase.build import molecule
+from surveyor.labelling.command import Command
+atoms = molecule("H2O")
+atoms.calc = Command(json.loads({content!r}))
+atoms.get_forces()
+"""
+    worker = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code])
+    deadline = time.monotonic() + 90
+    while not (tmp_path / "begun").exists():
+        assert worker.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait()
+    time.sleep(4)
     assert not (tmp_path / "alive").exists()
 
 

@@ -2,8 +2,8 @@
 
     python examples/dft/make.py
 
-writes pool.extxyz (no labels), start-geometries.extxyz and test-geometries.extxyz beside this script. Labels
-of the last two come from `surveyor label`; README.md has the commands. Takes a few seconds.
+writes pool.extxyz and targets.extxyz, which have no labels, and start-geometries.extxyz and
+test-geometries.extxyz beside this script. Labels of the last two come from `surveyor label`; see README.md.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from scipy.optimize import minimize
 from tblite.ase import TBLite
 
 SEED = 2024
-NEAR, BETWEEN, TEST = 120, 60, 40  # frames near each minimum, between them, and for the test
+NEAR, BETWEEN = 120, 60  # pool frames near each minimum, and between them
+TARGETS, TEST = 13, 40  # frames along the way
 NEAR_ANGLE = 40.0  # degrees
-POOL_NOISE, TEST_NOISE = 0.06, 0.03  # Å
+POOL_NOISE, TEST_NOISE = 0.04, 0.03  # Å
 MASS_C, MASS_N = 12.011, 14.007
 
 
@@ -61,7 +62,7 @@ def frame(angle: float, relaxed: dict[float, np.ndarray], noise: float, rng: np.
 
 
 def main() -> None:
-    """Write the three files."""
+    """Write the files."""
     rng = np.random.default_rng(SEED)
     relaxed = path()
     near = rng.uniform(0, NEAR_ANGLE, (2, NEAR))
@@ -71,6 +72,7 @@ def main() -> None:
         ("pool", [frame(angle, relaxed, POOL_NOISE, rng) for angle in angles]),
         ("start-geometries", [frame(angle, relaxed, 0.0, rng) for angle in (0.0, 180.0)]),
         ("test-geometries", [frame(angle, relaxed, TEST_NOISE, rng) for angle in np.linspace(0, 180, TEST)]),
+        ("targets", [frame(angle, relaxed, 0.0, rng) for angle in np.linspace(0, 180, TARGETS)]),
     ):
         write(folder / f"{name}.extxyz", frames, format="extxyz")
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,8 +24,24 @@ from surveyor.labelling.calculators import CalculatorSpec
 from surveyor.labelling.outputs import STDERR, STDOUT, OutputSettings, inside, read_output
 from surveyor.labelling.templates import render, variables
 
-GRACE = 5.0
-"""Seconds between asking a program to end and killing it."""
+# The program runs below a small process that ends it, and all its children, when the worker dies: whoever
+# kills a worker at a time limit must not leave a program behind that goes on computing.
+_KEEPER = """
+import os, signal, subprocess, sys
+def end(*_):
+    os.killpg(0, signal.SIGKILL)
+signal.signal(signal.SIGTERM, end)
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    if os.getppid() != int(sys.argv[1]):
+        end()
+code = subprocess.Popen(sys.argv[2:]).wait()
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
 
 
 class CommandSettings(BaseModel):
@@ -163,8 +180,9 @@ def _run(command: list[str], folder: Path, settings: CommandSettings) -> None:
             todo="install it, load its module, or correct labels: settings: command",
         )
     with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
+        keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid())]
         process = subprocess.Popen(  # noqa: S603  (the user's own command, and no shell)
-            [str(Path(program).absolute()), *command[1:]],
+            [*keeper, str(Path(program).absolute()), *command[1:]],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -188,12 +206,10 @@ def _run(command: list[str], folder: Path, settings: CommandSettings) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the program and its children: ask first, then kill what is left."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
+    """Kill the program and its children."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _last_words(folder: Path) -> str:
