@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.io import read
 from ase.units import Bohr, Hartree
 
-from surveyor.config import LabelConfig, calculator_spec
+from surveyor.config import LabelConfig, calculator_spec, load_campaign
 from surveyor.errors import ConfigError, LabellingError
 from surveyor.labelling import CalculatorSpec, LocalLabeller, compute
 from surveyor.structures import structure_id
 from surveyor.types import Failure, Labels
 
 pytest.importorskip("pyscf", reason="the extra pyscf is not installed")
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "dft"
 
 
 def spec(**settings: object) -> CalculatorSpec:
@@ -50,11 +53,11 @@ def test_labels_are_those_of_pyscf_itself() -> None:
     atoms = bent_water()
     mol = gto.M(
         atom=list(zip(atoms.symbols, atoms.positions / Bohr, strict=True)),
-        unit="Bohr", basis="def2-svp", verbose=0,
+        unit="Bohr", basis="sto-3g", verbose=0,
     )  # fmt: skip
     direct = dft.RKS(mol, xc="pbe").density_fit()
     energy = direct.kernel()
-    found = labels(atoms, basis="def2-svp", functional="pbe")
+    found = labels(atoms, functional="pbe")
     assert found.energy == pytest.approx(energy * Hartree, abs=1e-6)
     expected = -direct.nuc_grad_method().kernel() * Hartree / Bohr
     np.testing.assert_allclose(found.forces, expected, atol=1e-5)
@@ -170,6 +173,23 @@ def test_method_names_tell_levels_apart_and_leave_memory_out() -> None:
     ]
     assert len({s.method for s in different}) == len(different)
     assert pickle.loads(pickle.dumps(spec())) == spec()  # noqa: S301
+
+
+def test_the_example_holds_labels_of_its_own_method() -> None:
+    config = load_campaign(EXAMPLE / "campaign.yaml")
+    method = calculator_spec(config.labels)
+    labelled = read(EXAMPLE / "test.extxyz", 20)
+    result = compute(method, labelled)
+    assert isinstance(result, Labels)
+    assert result.energy == pytest.approx(labelled.info["REF_energy"], abs=1e-4)
+    np.testing.assert_allclose(result.forces, labelled.arrays["REF_forces"], atol=1e-3)
+    geometries = read(EXAMPLE / "test-geometries.extxyz", ":")
+    assert [structure_id(a) for a in read(EXAMPLE / "test.extxyz", ":")] == [
+        structure_id(a) for a in geometries
+    ]
+    pool = {structure_id(a) for a in read(EXAMPLE / "pool.extxyz", ":")}
+    assert len(pool) == 300
+    assert not pool & {structure_id(a) for a in geometries}
 
 
 def test_worker_processes_give_the_same_labels(tmp_path: Path) -> None:
