@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
 
 import ase.io
@@ -378,6 +383,29 @@ def test_label_a_file_and_go_on(tmp_path: Path) -> None:
     assert "6 of 6 structures labelled (0 new)" in text
 
 
+@pytest.mark.slow
+def test_a_killed_label_command_goes_on_without_labelling_twice(tmp_path: Path) -> None:
+    structures = rattled(12, seed=14)
+    picks = write_structures(tmp_path / "picks.extxyz", structures)
+    log, output, config = tmp_path / "log", tmp_path / "labelled.extxyz", tmp_path / "labels.yaml"
+    settings = {"log": str(log), "seconds": 0.5}
+    config.write_text(yaml.safe_dump({"calculator": "calculators:CountingEMT", "settings": settings}))
+    options = ["label", picks, "-o", output, "--config", config, "--processes", "2"]
+    command = [sys.executable, "-m", "surveyor.cli", *map(str, options)]
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
+    for least in (2, 6):
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        while not log.exists() or len(log.read_text().split()) < least:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(ase.io.read(output, ":")) == 12
+    assert Counter(log.read_text().split()) == {structure_id(atoms): 1 for atoms in structures}
+
+
 def test_labels_that_fail_are_listed_and_tried_again(tmp_path: Path) -> None:
     structures = [*rattled(1, seed=12), Atoms("He", [[0, 0, 0]])]  # EMT knows no helium
     picks = write_structures(tmp_path / "picks.extxyz", structures)
@@ -401,6 +429,7 @@ def test_bad_options_of_label(tmp_path: Path) -> None:
     assert "did you mean 'calculator'" in call(
         "label", picks, "-o", output, "--config", tmp_path / "l.yaml", code=2
     )
+    assert "would be replaced" in call("label", picks, "-o", picks, code=2)
     assert "no such file" in call("label", tmp_path / "no.xyz", "-o", output, code=2)
     assert "Example: surveyor label picks.extxyz" in call("label", "--help")
     for command in ("file", "export", "collect"):
