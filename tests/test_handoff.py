@@ -309,21 +309,27 @@ def test_export_and_collect_a_file(tmp_path: Path) -> None:
     assert "like nothing of the" in " ".join(call("label", "collect", batch, bad, code=1).split())
 
 
-def test_a_campaign_waits_for_people_and_goes_on(tmp_path: Path, model_file: Path) -> None:
-    write_structures(tmp_path / "pool.extxyz", rattled(20, seed=1))
-    write_structures(tmp_path / "start.extxyz", emt_labelled(rattled(3, seed=2)))
+def manual_campaign(folder: Path, model: Path) -> Path:
+    """The file of a campaign of one round, whose four labels come from people."""
+    write_structures(folder / "pool.extxyz", rattled(20, seed=1))
+    write_structures(folder / "start.extxyz", emt_labelled(rattled(3, seed=2)))
     content = {
         "pool": "pool.extxyz",
         "start": "start.extxyz",
-        "model": str(model_file),
+        "model": str(model),
         "features": {"dim": 32},
         "selection": {"batch": 4},
         "labels": {"calculator": "manual", "settings": {"method": "EMT by hand"}},
         "training": {"updates": 4, "threads": 1},
         "stop": {"rounds": 1},
     }
-    config, folder, batch = tmp_path / "c.yaml", tmp_path / "c", tmp_path / "batch"
-    config.write_text(yaml.safe_dump(content))
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_a_campaign_waits_for_people(tmp_path: Path, model_file: Path) -> None:
+    config, folder, batch = manual_campaign(tmp_path, model_file), tmp_path / "c", tmp_path / "batch"
     result = runner.invoke(app, ["run", str(config), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout.splitlines()[-1])["waiting"] == 4
@@ -337,12 +343,24 @@ def test_a_campaign_waits_for_people_and_goes_on(tmp_path: Path, model_file: Pat
     rest = json.loads(call("label", "export", folder, tmp_path / "rest", "--json"))["ids"]
     assert rest == [structure_id(waiting[3])]
     call("label", "collect", batch, "--give-up", "missing")
-    assert json.loads(call("run", config, "--json").splitlines()[-1])["rounds"] == 1
-    last = read_campaign(folder).rounds[-1]
-    assert (last.labels, last.failed) == (6, 1)
+    assert "no structure waits" in call("label", "export", folder, tmp_path / "none", code=2)
     (journal,) = (folder / "labels").glob("manual-EMT-by-hand-*.extxyz")
     for atoms, source in zip(ase.io.read(journal, ":"), waiting, strict=False):
         assert atoms.info["REF_energy"] == pytest.approx(computed(source).get_potential_energy())
+
+
+@pytest.mark.slow
+def test_a_campaign_goes_on_with_labels_from_people(tmp_path: Path, model_file: Path) -> None:
+    config, folder, batch = manual_campaign(tmp_path, model_file), tmp_path / "c", tmp_path / "batch"
+    call("run", config)
+    call("label", "export", folder, batch)
+    waiting = ase.io.read(batch / "structures.extxyz", ":")
+    done = tmp_path / "done.extxyz"
+    ase.io.write(done, [computed(atoms) for atoms in waiting[:3]], format="extxyz")
+    call("label", "collect", batch, done, "--give-up", "missing")
+    assert json.loads(call("run", config, "--json").splitlines()[-1])["rounds"] == 1
+    last = read_campaign(folder).rounds[-1]
+    assert (last.labels, last.failed) == (6, 1)
 
 
 def test_labels_of_two_methods_never_mix(tmp_path: Path) -> None:
