@@ -33,7 +33,9 @@ def refused(*arguments: object) -> str:
     return message
 
 
-@pytest.mark.parametrize("command", ["select", "run", "status", "report", "pretrain", "embed", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["select", "run", "status", "report", "pretrain", "embed", "doctor", "label"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: surveyor {command} " in " ".join(call(command, "--help").replace("│", " ").split())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -64,6 +64,7 @@ def validate(schema: type[Config], content: dict[str, Any], path: Path) -> Confi
 def _keys_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     for part in location:
         annotation = schema.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            schema = annotation
+        for kind in (annotation, *get_args(annotation)):  # Key, or Key | None
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                schema = kind
     return list(schema.model_fields)

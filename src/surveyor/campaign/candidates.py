@@ -74,20 +74,25 @@ class CandidatePool:
         return len(set(self.featurised.ids) - set(taken))
 
     def take(self, chosen: Mapping[str, int]) -> dict[str, Atoms]:
-        """The structures at these positions, by id.
+        """The structures at these positions, by id; see `structures_at`."""
+        return structures_at(self._structures, chosen)
 
-        Raises:
-            CampaignError: the pool is not the one that they were chosen from.
-        """
-        found = _at(self._structures, list(chosen.values()))
-        for name, index in chosen.items():
-            if index not in found or structure_id(found[index]) != name:
-                raise CampaignError(
-                    f"pool structure {index} is not the one that the campaign chose",
-                    expected="the pool that the campaign was started with",
-                    todo="restore the pool file; labels already paid for are safe in the journal",
-                )
-        return {name: found[index] for name, index in chosen.items()}
+
+def structures_at(structures: Iterable[Atoms], chosen: Mapping[str, int]) -> dict[str, Atoms]:
+    """The structures of a pool at these positions, by id.
+
+    Raises:
+        CampaignError: the pool is not the one that they were chosen from.
+    """
+    found = _at(structures, list(chosen.values()))
+    for name, index in chosen.items():
+        if index not in found or structure_id(found[index]) != name:
+            raise CampaignError(
+                f"pool structure {index} is not the one that the campaign chose",
+                expected="the pool that the campaign was started with",
+                todo="restore the pool file; labels already paid for are safe in the journal",
+            )
+    return {name: found[index] for name, index in chosen.items()}
 
 
 def _at(structures: Iterable[Atoms], indices: Sequence[int]) -> dict[int, Atoms]:

@@ -7,6 +7,7 @@ import typer
 from surveyor.cli.campaign import report, run, status
 from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
+from surveyor.cli.label import app as label
 from surveyor.cli.pretrain import pretrain
 from surveyor.cli.select import select
 
@@ -33,6 +34,7 @@ def main(
 
 app.command()(select)
 app.command()(embed)
+app.add_typer(label, name="label")
 app.command()(run)
 app.command()(status)
 app.command()(report)

@@ -35,6 +35,7 @@ def run(
         from surveyor.campaign import Campaign, CampaignLock
         from surveyor.config import build_labeller, build_plan, load_campaign
         from surveyor.config.resume import keep_config
+        from surveyor.labelling.manual import LabelsAwaitedError
 
         settings = load_campaign(config)
         target = folder or config.with_suffix("")
@@ -43,9 +44,16 @@ def run(
             progress = make_progress()
             labeller = build_labeller(settings.labels, target)
             campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
-            while campaign.stopped is None:
-                record = campaign.step(labeller)
-                typer.echo(_line(record), err=True)
+            try:
+                while campaign.stopped is None:
+                    record = campaign.step(labeller)
+                    typer.echo(_line(record), err=True)
+            except LabelsAwaitedError as awaited:
+                progress.finish()
+                typer.echo(f"waiting: {awaited}", err=True)
+                if as_json:
+                    typer.echo(json.dumps({**_summary(campaign.rounds, None), "waiting": awaited.n}))
+                return
             rounds, stopped = campaign.rounds, campaign.stopped
         page = _write_report(target)
         console = Console()

@@ -7,6 +7,7 @@ from surveyor.config.build import (
     build_rule,
     calculator_spec,
 )
+from surveyor.config.labels import load_labels
 from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import (
     FEATURES,
@@ -44,5 +45,6 @@ __all__ = [
     "check_name",
     "check_price",
     "load_campaign",
+    "load_labels",
     "resolved_yaml",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,13 +11,29 @@ from ase import Atoms
 
 from surveyor.acquisition import Rule
 from surveyor.campaign import Plan, Stopping
-from surveyor.config.registries import FEATURES, RULES, PoolNumbers
-from surveyor.config.schema import CampaignConfig, FeatureConfig, LabelConfig, SelectionConfig
+from surveyor.config.registries import (
+    CALCULATORS,
+    FEATURES,
+    MANUAL,
+    RULES,
+    SETTINGS,
+    PoolNumbers,
+    check_name,
+)
+from surveyor.config.schema import (
+    CampaignConfig,
+    FeatureConfig,
+    LabelConfig,
+    ManualSettings,
+    SelectionConfig,
+)
 from surveyor.features.store import StorableFeatureMap
-from surveyor.labelling import GFN2, CalculatorSpec, LocalLabeller
+from surveyor.labelling import CalculatorSpec, LocalLabeller
+from surveyor.labelling.manual import ManualLabeller
 from surveyor.selection import Shortlist
+from surveyor.specs import validate
 from surveyor.structures import StructureFile, labels_of
-from surveyor.types import Features, Float64Array, Potential, Selector
+from surveyor.types import Features, Float64Array, Labeller, Potential, Selector
 
 if TYPE_CHECKING:
     from surveyor.potentials.mace import MacePotential
@@ -52,16 +69,24 @@ def build_rule(
 
 
 def calculator_spec(config: LabelConfig) -> CalculatorSpec:
-    """The calculator that the configuration names."""
-    if config.calculator.lower() in ("gfn2-xtb", "gfn2"):
-        return CalculatorSpec(
-            GFN2.path, {**GFN2.settings, **config.settings}, GFN2.charge_key, GFN2.spin_key, GFN2.name
-        )
+    """The calculator that the configuration names, by short name or import path.
+
+    Raises:
+        ConfigError: there is no such short name, or it does not take these settings.
+        LabellingError: the template of a command is malformed.
+    """
+    name = config.calculator.lower()
+    if name in CALCULATORS:
+        return CALCULATORS[name](config)
+    if not re.search(r"[.:]", name):  # no import path
+        check_name(name, {**CALCULATORS, MANUAL: None}, "labels: calculator")
     return CalculatorSpec(config.calculator, config.settings, config.charge_key, config.spin_key)
 
 
-def build_labeller(config: LabelConfig, folder: Path) -> LocalLabeller:
-    """Labels from local processes, which hand results over through a folder of the campaign."""
+def build_labeller(config: LabelConfig, folder: Path) -> Labeller:
+    """Labels from people, or from local processes that hand results over through the campaign's folder."""
+    if config.calculator.lower() == MANUAL:
+        return ManualLabeller(validate(ManualSettings, config.settings, SETTINGS).method, folder)
     return LocalLabeller(
         calculator_spec(config), processes=config.processes, spool=folder / "labels" / "spool"
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from surveyor.config.labels import with_templates
 from surveyor.config.registries import FEATURES, RULES, check_aim, check_name
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import ConfigError
@@ -37,6 +38,7 @@ def load_campaign(path: Path) -> CampaignConfig:
     }
     if (base / config.model).is_file():
         updates["model"] = str(base / config.model)
+    updates["labels"] = with_templates(config.labels, base)
     return config.model_copy(update=updates)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from surveyor.config.schema import FeatureConfig
+from surveyor.config.schema import FeatureConfig, LabelConfig
 from surveyor.errors import ConfigError
 from surveyor.features.store import StorableFeatureMap
+from surveyor.labelling import GFN2, CalculatorSpec
+from surveyor.labelling.command import CommandSettings, command_spec
+from surveyor.labelling.dft import PySCFSettings, pyscf_spec
 from surveyor.selection import (
     LCMD,
     Committee,
@@ -20,6 +24,7 @@ from surveyor.selection import (
     TargetVariance,
     TopK,
 )
+from surveyor.specs import validate
 from surveyor.types import Features, Float64Array
 
 if TYPE_CHECKING:
@@ -90,6 +95,31 @@ RULES: dict[str, MakeRule] = {
     "committee": _committee,
     "random": lambda _, __=None, ___=NOTHING: Random(),
 }
+
+
+def _gfn2(config: LabelConfig) -> CalculatorSpec:
+    return replace(GFN2, settings={**GFN2.settings, **config.settings})
+
+
+def _pyscf(config: LabelConfig) -> CalculatorSpec:
+    return pyscf_spec(validate(PySCFSettings, config.settings, SETTINGS))
+
+
+def _command(config: LabelConfig) -> CalculatorSpec:
+    return command_spec(validate(CommandSettings, config.settings, SETTINGS))
+
+
+SETTINGS = Path("labels: settings")
+"""The place that messages about a labeller's settings name."""
+
+CALCULATORS: dict[str, Callable[[LabelConfig], CalculatorSpec]] = {
+    "gfn2-xtb": _gfn2,
+    "pyscf": _pyscf,
+    "command": _command,
+}
+
+MANUAL = "manual"
+"""The labels come from people: `surveyor label export` and `collect`."""
 
 AIMS = ("target-variance",)
 """Rules that take target structures."""

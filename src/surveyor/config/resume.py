@@ -13,7 +13,15 @@ from surveyor.errors import CampaignError
 from surveyor.specs import read_yaml
 from surveyor.structures.writing import atomic_write
 
-MAY_CHANGE = ("stop", "labels.processes", "training.threads", "device")
+MAY_CHANGE = (
+    "stop",
+    "labels.processes",
+    "labels.settings.time_limit",
+    "labels.settings.scratch",
+    "labels.settings.keep",
+    "training.threads",
+    "device",
+)
 """Settings that change how far or how fast a campaign goes, not what it means."""
 
 

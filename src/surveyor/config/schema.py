@@ -32,13 +32,23 @@ class SelectionConfig(Strict):
 
 
 class LabelConfig(Strict):
-    """Which method labels; `calculator` is gfn2-xtb or the import path of an ASE calculator."""
+    """Which method labels.
+
+    `calculator` is gfn2-xtb, pyscf, command, manual, or the import path of an ASE calculator; only the latter
+    takes `charge_key` and `spin_key`.
+    """
 
     calculator: str = "gfn2-xtb"
     settings: dict[str, Any] = Field(default_factory=dict)
     charge_key: str | None = None
     spin_key: str | None = None
     processes: PositiveInt | None = None
+
+
+class ManualSettings(Strict):
+    """Labels from people: in their words, which method they use."""
+
+    method: str = ""
 
 
 class TrainingConfig(Strict):

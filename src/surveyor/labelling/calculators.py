@@ -31,6 +31,9 @@ class CalculatorSpec:
             calculator takes none.
         spin_key: keyword argument that receives the spin multiplicity 2S+1.
         name: short name of the method; None makes one from the class and the settings.
+        packages: installed distributions whose versions stand in the name of the method; None takes the one
+            that the path begins with.
+        decisive: what else of the settings decides the numbers, as text; None takes path, settings and keys.
     """
 
     path: str
@@ -38,6 +41,8 @@ class CalculatorSpec:
     charge_key: str | None = None
     spin_key: str | None = None
     name: str | None = None
+    packages: tuple[str, ...] | None = None
+    decisive: str | None = None
 
     def load_class(self) -> type[Calculator]:
         """The calculator class.
@@ -58,17 +63,19 @@ class CalculatorSpec:
     @property
     def method(self) -> str:
         """File-name-safe name of code, version and settings."""
-        package = self.path.replace(":", ".").split(".")[0]
-        try:
-            version = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            version = "unversioned"
-        text = json.dumps(
+        packages = (self._top_package,) if self.packages is None else self.packages
+        parts = [self.name or re.split(r"[.:]", self.path)[-1].lower()]
+        for package in packages:
+            parts += [package, _version(package)]
+        text = self.decisive or json.dumps(
             [self.path, dict(self.settings), self.charge_key, self.spin_key], sort_keys=True, default=repr
         )
-        name = self.name or re.split(r"[.:]", self.path)[-1].lower()
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return re.sub(r"[^A-Za-z0-9.+-]", "-", f"{name}-{package}-{version}-{digest}")
+        parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
+        return re.sub(r"[^A-Za-z0-9.+-]", "-", "-".join(parts))
+
+    @property
+    def _top_package(self) -> str:
+        return self.path.replace(":", ".").split(".")[0]
 
     def build(self, atoms: Atoms) -> Calculator:
         """A fresh calculator with the structure's charge and spin.
@@ -89,6 +96,13 @@ class CalculatorSpec:
                 expected="keyword arguments of its class",
                 todo="look at the calculator's documentation",
             ) from error
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unversioned"
 
 
 GFN2 = CalculatorSpec(

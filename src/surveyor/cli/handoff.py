@@ -1,0 +1,177 @@
+"""`surveyor label export` and `collect`: a batch handed to people, and collected from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from surveyor.cli.guard import guarded
+from surveyor.cli.reasons import SHOWN, print_reasons
+
+if TYPE_CHECKING:
+    from surveyor.labelling.handoff import Collected
+    from surveyor.labelling.ledger import Ledger
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A campaign's folder, or a file of structures.")],
+    batch: Annotated[Path, typer.Argument(help="The folder to write; new, or of the same structures.")],
+    separate: Annotated[bool, typer.Option("--separate", help="One xyz file a structure as well.")] = False,
+    method: Annotated[
+        str, typer.Option(help="Which method will label the file's structures, in your words.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write the structures that wait for labels as files that people label elsewhere.
+
+    Example: surveyor label export campaign batch-1 --separate
+    """
+    with guarded():
+        from surveyor.labelling.handoff import export_batch
+        from surveyor.labelling.manual import manual_method
+
+        if source.is_dir():
+            name, structures = _waiting(source)
+            written = export_batch(structures, batch, method=name, campaign=source, separate=separate)
+        else:
+            from surveyor.structures import read_structures
+
+            frames = list(read_structures(source))
+            written = export_batch(
+                frames, batch, method=manual_method(method), campaign=None, separate=separate
+            )
+        if as_json:
+            typer.echo(json.dumps({"batch": str(batch), "ids": list(written.structures)}))
+        else:
+            typer.echo(f"{len(written.structures)} structures in {batch}; collect the results with")
+            typer.echo(f"  surveyor label collect {batch} RESULTS")
+
+
+def collect(
+    batch: Annotated[Path, typer.Argument(help="The exported folder.")],
+    results: Annotated[
+        list[Path] | None, typer.Argument(help="Files that ASE reads, or folders of them.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the labelled structures, .extxyz.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Å; how far an atom may be from its place, for rounded positions.")
+    ] = 1e-3,
+    align: Annotated[
+        bool, typer.Option("--align", help="Turn molecules back that the program moved or turned.")
+    ] = False,
+    give_up: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID", help="Record that this label will not come; `missing`: all that are left."
+        ),
+    ] = None,
+    campaign: Annotated[
+        Path | None, typer.Option(help="The campaign's folder, if it has moved since the export.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring labels back, by content: names and order of the files do not matter. Repeat it as they come.
+
+    Example: surveyor label collect batch-1 results/ -o labelled.extxyz
+    """
+    with guarded():
+        from surveyor.campaign import CampaignLock
+        from surveyor.labelling import Ledger
+        from surveyor.labelling.handoff import as_dict, open_batch
+        from surveyor.labelling.handoff import collect as look_through
+        from surveyor.structures import write_structures
+        from surveyor.structures.writing import check_output
+
+        if output is not None:
+            check_output(output)
+        exported = open_batch(batch)
+        target = campaign or exported.campaign or batch
+        if campaign or exported.campaign:
+            _check_method(target, exported.method)
+        with CampaignLock(target):
+            ledger = Ledger(target / "labels", exported.method)
+            found = look_through(exported, results or [], ledger, tolerance=tolerance, align=align)
+            given_up = _give_up(give_up or [], found, ledger)
+            if output is not None:
+                journal = ledger.structures
+                write_structures(output, [journal[name] for name in exported.structures if name in journal])
+        if as_json:
+            typer.echo(json.dumps({**as_dict(found, exported.structures), "given_up": given_up}))
+        else:
+            _print_collected(found, len(exported.structures), given_up)
+        if found.rejected:
+            raise typer.Exit(1)
+
+
+def _waiting(folder: Path) -> tuple[str, list[Any]]:
+    """Method and waiting structures of a campaign whose labels come from people."""
+    from surveyor.campaign import read_campaign
+    from surveyor.campaign.waiting import waiting
+    from surveyor.config import load_campaign
+    from surveyor.structures import StructureFile
+
+    method = str(read_campaign(folder).state["method"])
+    _check_method(folder, method)
+    settings = load_campaign(folder / "config.yaml")
+    return method, list(waiting(folder, StructureFile(settings.pool)).values())
+
+
+def _check_method(folder: Path, method: str) -> None:
+    """Labels of two methods never mix."""
+    from surveyor.campaign import read_campaign
+    from surveyor.config import load_campaign
+    from surveyor.config.registries import MANUAL
+    from surveyor.errors import LabellingError
+
+    state = read_campaign(folder).state["method"]
+    calculator = load_campaign(folder / "config.yaml").labels.calculator
+    if calculator.lower() != MANUAL or state != method:
+        raise LabellingError(
+            f"the campaign {folder} gets its labels from {state}"
+            + ("" if state == method else f", the batch is for {method}"),
+            expected="a campaign with labels: calculator: manual, and a batch that was exported from it",
+            todo="export a file of structures instead (surveyor label export picks.extxyz BATCH)",
+        )
+
+
+def _give_up(names: list[str], found: Collected, ledger: Ledger) -> list[str]:
+    """Record a failure for each missing label that will not come; the ids."""
+    from surveyor.errors import LabellingError
+    from surveyor.types import Failure
+
+    given_up: list[str] = []
+    for name in names:
+        some = [n for n in found.missing if name == "missing" or n.startswith(name)]
+        if not some and name != "missing":
+            raise LabellingError(
+                f"--give-up {name}: no missing label has an id that begins like this",
+                expected="one of the missing ids, or `missing` for all of them",
+            )
+        given_up += some
+    for name in dict.fromkeys(given_up):
+        ledger.append_failure(name, Failure("given up: no label came"))
+        found.missing.remove(name)
+    return list(dict.fromkeys(given_up))
+
+
+def _print_collected(found: Collected, total: int, given_up: list[str]) -> None:
+    print_reasons("not taken", "where", [(r.where, r.reason) for r in found.rejected])
+    settled = total - len(found.missing)
+    typer.echo(f"{len(found.new)} new labels, {len(found.known)} there already; {settled} of {total} settled")
+    if found.new and found.largest_offset > 1e-6:
+        typer.echo(f"positions differ from the exported ones by up to {found.largest_offset:.1e} Å")
+    if found.passed_over:
+        typer.echo(f"{len(found.passed_over)} files hold no structures that ASE can read (--json lists them)")
+    if given_up:
+        typer.echo(f"given up: {', '.join(name[:8] for name in given_up)}")
+    if found.missing:
+        names = ", ".join(name[:8] for name in found.missing[:SHOWN])
+        more = f" and {len(found.missing) - SHOWN} more" if len(found.missing) > SHOWN else ""
+        typer.echo(f"still missing: {names}{more}")
