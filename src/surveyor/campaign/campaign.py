@@ -15,6 +15,7 @@ from ase import Atoms
 from surveyor.acquisition import Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
+from surveyor.campaign.latent_map import MAP, write_map
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -152,6 +153,8 @@ class Campaign:
         potential = self._before() if number == 0 else self._train(number, labelled)
         with self._stage("evaluation"):
             record = self._evaluate(number, potential, labelled, failed)
+        if not (self.folder / MAP).is_file():
+            self._write_map()
         write_round(self.folder, record)
         self._seconds = {}
         return record
@@ -187,6 +190,8 @@ class Campaign:
                 exclude=self.ledger.failures,
             )
         picks = [asdict(pick) for pick in batch.picks]
+        chosen = self._pool.take({pick.id: pick.index for pick in batch.picks})
+        write_structures(path.with_name("picks.extxyz"), chosen.values())
         write_json(path, {"picks": picks, "stopped": batch.stopped.value})
 
     def _check_complete(self, number: int) -> int:
@@ -264,6 +269,15 @@ class Campaign:
             seconds=self._seconds,
             stopped=reason,
         )
+
+    def _write_map(self) -> None:
+        start = self._pool.features_of(self._start)
+        structures = {
+            "pool": self.plan.pool,
+            "start": [self._start[name] for name in start.ids],
+            "test": self.plan.test,
+        }
+        write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)
 
     @contextmanager
     def _stage(self, name: str, total: int | None = None) -> Iterator[None]:

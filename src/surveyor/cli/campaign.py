@@ -83,13 +83,23 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default FOLDER/report.html.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as JSON; write no page unless -o names one.")
+    ] = False,
 ) -> None:
-    """Write a campaign as one HTML page that opens anywhere.
+    """Write a campaign as one HTML page that opens anywhere; works at any time, also while it runs.
 
     Example: surveyor report campaign -o report.html
     """
     with guarded():
-        typer.echo(_write_report(folder, output))
+        if as_json:
+            from surveyor.report import figures, read_contents
+
+            if output is not None:
+                _write_report(folder, output)
+            typer.echo(json.dumps(figures(read_contents(folder)), allow_nan=False))
+        else:
+            typer.echo(_write_report(folder, output))
 
 
 def _write_report(folder: Path, output: Path | None = None) -> Path:
