@@ -140,7 +140,7 @@ def test_run_status_and_report(tmp_path: Path, model_file: Path, pool_file: Path
     assert "stopped: all 1 rounds done" in printed
     page = Path(summary["report"]).read_text()
     assert page.count('class="learning') == 2
-    assert page.count('<path class="m ') == 40 + 12 + 4  # pool with picks, test, and the four symbols' legend
+    assert page.count('<path class="m ') == 40 + 12 + 3  # pool with picks, test, and the legend
     assert (tmp_path / "c" / "rounds" / "001" / "picks.extxyz").is_file()
     assert "all 1 rounds done" in call("status", tmp_path / "c")
     assert json.loads(call("status", tmp_path / "c", "--json"))["labels"] == 5

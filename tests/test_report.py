@@ -215,15 +215,27 @@ def test_what_only_some_campaigns_write_down(tmp_path: Path) -> None:
             "after": {"energy_mae": 17.5, "force_mae": 88.5},
         },
         quarantined={"|F| above 50 eV/Å": 2},
-        core_hours={"labelling": 7.25},
+        core_seconds={"labelling": 26100.0, "training": 36.0},
+        predicted_gain=0.625,
+        notes=["round 1 went on with 4 of 5 labels"],
     )
     page = page_of(made)
     assert page.classes["hollow"] == 4
-    for text in ("huber", "21.5", "88.5", "|F| above 50 eV/Å", "quarantined", "7.250"):
+    for text in (
+        "huber",
+        "21.5",
+        "88.5",
+        "|F| above 50 eV/Å",
+        "quarantined",
+        "7.250",
+        "0.62",
+        "went on with 4",
+    ):
         assert text in page.words
     found = figures(read_contents(made.folder))
     assert found["quarantined"] == {"|F| above 50 eV/Å": 2}
-    assert found["core_hours"]["labelling"] == 7.25
+    assert found["core_hours"] == {"selection": None, "labelling": 7.25, "training": 0.01, "evaluation": None}
+    assert found["core_hours_exact"]
     assert found["forgetting"]["after"]["force_mae"] == 88.5
 
 

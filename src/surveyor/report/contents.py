@@ -20,7 +20,7 @@ from surveyor.structures import read_structures, structure_id
 
 @dataclass(frozen=True)
 class Pick:
-    """One choice of one round, and what became of it: labelled, failed or waiting."""
+    """One choice of one round, and what became of it: labelled, quarantined, failed or waiting."""
 
     round: int
     id: str
@@ -67,6 +67,11 @@ class Contents:
         return {name: why for name, why in self.ledger.failures.items() if name not in self.labelled}
 
     @cached_property
+    def quarantined(self) -> dict[str, str]:
+        """Labels that were paid for and are held back from training: id → reason."""
+        return _quarantined(self.ledger)
+
+    @cached_property
     def chosen(self) -> dict[str, Atoms]:
         """Picked structures that have no label (yet), by id."""
         found: dict[str, Atoms] = {}
@@ -103,14 +108,16 @@ def read_contents(folder: Path) -> Contents:
 
 def _picks(folder: Path, in_progress: int, ledger: Ledger) -> list[Pick]:
     found = []
-    failures = ledger.failures
+    failures, quarantined = ledger.failures, _quarantined(ledger)
     for number in range(1, in_progress + 1):
         path = round_folder(folder, number) / "selection.json"
         if not path.is_file():
             continue
         for pick in read_json(path)["picks"]:
             name = pick["id"]
-            outcome = "labelled" if name in ledger else "failed" if name in failures else "waiting"
+            outcome = "failed" if name in failures else "waiting"
+            if name in ledger:
+                outcome = "quarantined" if name in quarantined else "labelled"
             found.append(
                 Pick(
                     number, name, pick["index"], pick["rank"], pick.get("std"), pick.get("removes"),
@@ -118,3 +125,7 @@ def _picks(folder: Path, in_progress: int, ledger: Ledger) -> list[Pick]:
                 )
             )  # fmt: skip
     return found
+
+
+def _quarantined(ledger: Ledger) -> dict[str, str]:
+    return dict(getattr(ledger, "quarantined", {}))

@@ -19,13 +19,14 @@ class StageCost:
     |------------|-------------------------------------------------------------------------------|------|
     | seconds    | wall time of every round, in their order                                      | s    |
     | cores      | that worked at once; None where the campaign left it to the machine           |      |
-    | core_hours | from both, or as the campaign counted them; with unknown cores a lower bound  | h    |
+    | core_hours | as the campaign counted them, or from both; with unknown cores a lower bound; | h    |
+    |            | None for the stages that a campaign which counts leaves out                   |      |
     """
 
     name: str
     seconds: tuple[float, ...]
     cores: int | None
-    core_hours: float
+    core_hours: float | None
     counted: bool
 
     @property
@@ -34,7 +35,7 @@ class StageCost:
 
     @property
     def exact(self) -> bool:
-        return self.counted or self.cores is not None
+        return self.counted or self.core_hours is None or self.cores is not None
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Costs:
 
     @property
     def core_hours(self) -> float:
-        return sum(stage.core_hours for stage in self.stages)
+        return sum(stage.core_hours or 0.0 for stage in self.stages)
 
     @property
     def exact(self) -> bool:
@@ -60,8 +61,8 @@ class Costs:
     @property
     def labels_per_core_hour(self) -> float | None:
         """Labels that were paid for, over the core-hours of labelling alone."""
-        hours = next((stage.core_hours for stage in self.stages if stage.name == "labelling"), 0.0)
-        return self.paid / hours if hours > 0 and self.paid else None
+        hours = next((stage.core_hours for stage in self.stages if stage.name == "labelling"), None)
+        return self.paid / hours if hours and self.paid else None
 
     def of_round(self, place: int) -> float:
         """Seconds of a round, all stages together."""
@@ -72,27 +73,30 @@ def costs_of(contents: Contents) -> Costs:
     """Stages in the order of the loop, then any others."""
     named = {name for metrics in contents.metrics for name in metrics.get("seconds", {})}
     order = [name for name in STAGES if name in named] + sorted(named - {*STAGES})
+    counts = any(metrics.get("core_seconds") for metrics in contents.metrics)
     return Costs(
         rounds=tuple(metrics["number"] for metrics in contents.metrics),
-        stages=tuple(_stage(name, contents) for name in order),
+        stages=tuple((_counted if counts else _estimated)(name, contents) for name in order),
         paid=len(contents.ledger),
     )
 
 
-def _stage(name: str, contents: Contents) -> StageCost:
-    seconds = tuple(float(metrics.get("seconds", {}).get(name, 0.0)) for metrics in contents.metrics)
-    counted = [_counted(metrics, name) for metrics in contents.metrics]
-    cores = _cores(name, contents.config)
-    if any(value is not None for value in counted):
-        return StageCost(name, seconds, cores, sum(value or 0.0 for value in counted), True)
+def _counted(name: str, contents: Contents) -> StageCost:
+    """As the campaign wrote it down."""
+    spent = [(metrics.get("core_seconds") or {}).get(name) for metrics in contents.metrics]
+    known = [float(value) for value in spent if value is not None]
+    hours = sum(known) / 3600 if known else None
+    return StageCost(name, _seconds(name, contents), _cores(name, contents.config), hours, True)
+
+
+def _estimated(name: str, contents: Contents) -> StageCost:
+    """Wall time times the cores that the configuration names, or one."""
+    seconds, cores = _seconds(name, contents), _cores(name, contents.config)
     return StageCost(name, seconds, cores, sum(seconds) * (cores or 1) / 3600, False)
 
 
-def _counted(metrics: Mapping[str, Any], name: str) -> float | None:
-    """Core-hours that the campaign itself wrote down, by stage."""
-    written = metrics.get("core_hours")
-    value = written.get(name) if isinstance(written, Mapping) else None
-    return None if value is None else float(value)
+def _seconds(name: str, contents: Contents) -> tuple[float, ...]:
+    return tuple(float(metrics.get("seconds", {}).get(name, 0.0)) for metrics in contents.metrics)
 
 
 def _cores(name: str, config: Mapping[str, Any]) -> int | None:

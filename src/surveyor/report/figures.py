@@ -65,6 +65,8 @@ def figures(contents: Contents) -> dict[str, Any]:
         "outcomes": dict(Counter(pick.outcome for pick in contents.picks)),
         "failures": [asdict(label) for label in trouble.failed],
         "quarantined": dict(trouble.quarantined),
+        "held": [asdict(label) for label in trouble.held],
+        "notes": [{"round": number, "note": note} for number, note in trouble.notes],
         "seconds": {stage.name: stage.total for stage in costs.stages},
         "core_hours": {stage.name: stage.core_hours for stage in costs.stages},
         "core_hours_exact": costs.exact,

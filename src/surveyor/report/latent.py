@@ -126,7 +126,10 @@ def facts_of(contents: Contents, structures: dict[str, Atoms]) -> dict[str, list
 
 
 def _of_pick(pick: Pick, contents: Contents) -> list[Fact]:
-    said: list[Fact] = [("role", f"pick {pick.rank + 1} of round {pick.round}, {pick.outcome}")]
+    said: list[Fact] = [
+        ("role", f"pick {pick.rank + 1} of round {pick.round}"),
+        ("label", "in, trained on" if pick.outcome == "labelled" else pick.outcome),
+    ]
     if pick.std is not None:
         said.append(("predicted std", f"{pick.std:.3g}"))
     if pick.removes is not None:
@@ -135,6 +138,8 @@ def _of_pick(pick: Pick, contents: Contents) -> list[Fact]:
         said.append(("nearest labelled", f"{pick.nearest[:8]} ({pick.similarity:.3f})"))
     if pick.outcome == "failed":
         said.append(("reason", contents.failures[pick.id][-1]))
+    if pick.outcome == "quarantined":
+        said.append(("reason", contents.quarantined[pick.id]))
     return said
 
 

@@ -51,6 +51,7 @@
     const radii = structure.z.map((number) => data.elements[number].r);
     const linked = bonds(still, radii);
     const cell = structure.cell ? triples(structure.cell) : null;
+    const ball = (i) => 0.52 * Math.max(radii[i], 0.42);
     let scale = Infinity;
     const paint = () => {
       const points = rotated(still, view);
@@ -69,11 +70,14 @@
       }
       const parts = points.map((p, i) => [p[2], () => {
         const [cx, cy] = at(p);
-        make("circle", { class: "atom", cx, cy, r: 0.52 * scale * Math.max(radii[i], 0.42), fill: `url(#z${structure.z[i]})` }, layer);
+        make("circle", { class: "atom", cx, cy, r: scale * ball(i), fill: `url(#z${structure.z[i]})` }, layer);
       }]);
       for (const [i, j, partial] of linked)
         parts.push([(points[i][2] + points[j][2]) / 2 - 0.01, () => {
-          const [[x1, y1], [x2, y2]] = [at(points[i]), at(points[j])];
+          // From surface to surface: a bond must not shine through its atoms.
+          const length = Math.hypot(...points[i].map((v, k) => v - points[j][k])) || 1;
+          const towards = (a, b, by) => points[a].map((v, k) => v + ((points[b][k] - v) * 0.8 * ball(by)) / length);
+          const [[x1, y1], [x2, y2]] = [at(towards(i, j, i)), at(towards(j, i, j))];
           make("line", { class: partial ? "bond partial" : "bond", x1, y1, x2, y2, "stroke-width": (partial ? 0.1 : 0.17) * scale }, layer);
         }]);
       parts.sort((a, b) => a[0] - b[0]).forEach(([, part]) => part());
