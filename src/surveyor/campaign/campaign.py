@@ -149,12 +149,11 @@ class Campaign:
         number = self.number
         failed = 0 if number == 0 else self._check_complete(number)
         _ = self._pool.featurised  # a stage of its own, before the others are timed
+        self._keep_map()
         labelled = self._labelled()
         potential = self._before() if number == 0 else self._train(number, labelled)
         with self._stage("evaluation"):
             record = self._evaluate(number, potential, labelled, failed)
-        if not (self.folder / MAP).is_file():
-            self._write_map()
         write_round(self.folder, record)
         self._seconds = {}
         return record
@@ -270,15 +269,6 @@ class Campaign:
             stopped=reason,
         )
 
-    def _write_map(self) -> None:
-        start = self._pool.features_of(self._start)
-        structures = {
-            "pool": self.plan.pool,
-            "start": [self._start[name] for name in start.ids],
-            "test": self.plan.test,
-        }
-        write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)
-
     @contextmanager
     def _stage(self, name: str, total: int | None = None) -> Iterator[None]:
         self.progress.start(f"round {self.number}: {name}", total)
@@ -286,3 +276,15 @@ class Campaign:
         yield
         self._seconds[name] = time.perf_counter() - begin
         self.progress.finish()
+
+    def _keep_map(self) -> None:
+        """Write where all structures lie, for the report, unless that was done already."""
+        if (self.folder / MAP).is_file():
+            return
+        start = self._pool.features_of(self._start)
+        structures = {
+            "pool": self.plan.pool,
+            "start": [self._start[name] for name in start.ids],
+            "test": self.plan.test,
+        }
+        write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)
