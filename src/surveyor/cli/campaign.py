@@ -92,14 +92,14 @@ def report(
     Example: surveyor report campaign -o report.html
     """
     with guarded():
-        if as_json:
-            from surveyor.report import figures, read_contents
+        from surveyor.report import figures, read_contents
 
-            if output is not None:
-                _write_report(folder, output)
-            typer.echo(json.dumps(figures(read_contents(folder)), allow_nan=False))
-        else:
-            typer.echo(_write_report(folder, output))
+        progress = make_progress()
+        progress.start("report")
+        page = None if as_json and output is None else _write_report(folder, output)
+        found = json.dumps(figures(read_contents(folder)), allow_nan=False) if as_json else None
+        progress.finish()
+        typer.echo(found or page)
 
 
 def _write_report(folder: Path, output: Path | None = None) -> Path:
