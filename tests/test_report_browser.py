@@ -59,7 +59,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> MadeCampaign:
 
 
 def opened(browser: Browser, path: Path, **context: Any) -> Opened:
-    page = browser.new_context(offline=True, **context).new_page()
+    # Without motion: a mark that is asked for its place must not be scrolling.
+    page = browser.new_context(offline=True, reduced_motion="reduce", **context).new_page()
     found = Opened(page)
 
     def block(route: Any) -> None:
@@ -194,7 +195,9 @@ def test_keyboard_touch_and_escape(report: Opened) -> None:
     assert second != first
     page.keyboard.press("Escape")
     assert not card.is_visible()
-    box = page.locator("#map .m.pick").last.bounding_box()
+    mark = page.locator("#map .m.pick").last
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert "pinned" in str(card.get_attribute("class"))
