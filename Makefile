@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One thread a process: the models are small, and processes share the cores better than threads do.
 ONE    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test test-slow lint clean
+.PHONY: install demo test test-slow test-browser lint clean
 
 install: $(VENV)/core.stamp
 
@@ -29,6 +29,11 @@ test: $(VENV)/dev.stamp
 
 test-slow: $(VENV)/dev.stamp
 	$(ONE) $(BIN)/python -m pytest -m slow
+
+# Needs Chromium: apt-get install chromium
+test-browser: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(ONE) $(BIN)/python -m pytest -m browser -rs
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

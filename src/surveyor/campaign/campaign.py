@@ -15,6 +15,7 @@ from ase import Atoms
 from surveyor.acquisition import Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
+from surveyor.campaign.latent_map import MAP, write_map
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -148,6 +149,7 @@ class Campaign:
         number = self.number
         failed = 0 if number == 0 else self._check_complete(number)
         _ = self._pool.featurised  # a stage of its own, before the others are timed
+        self._keep_map()
         labelled = self._labelled()
         potential = self._before() if number == 0 else self._train(number, labelled)
         with self._stage("evaluation"):
@@ -187,6 +189,8 @@ class Campaign:
                 exclude=self.ledger.failures,
             )
         picks = [asdict(pick) for pick in batch.picks]
+        chosen = self._pool.take({pick.id: pick.index for pick in batch.picks})
+        write_structures(path.with_name("picks.extxyz"), chosen.values())
         write_json(path, {"picks": picks, "stopped": batch.stopped.value})
 
     def _check_complete(self, number: int) -> int:
@@ -272,3 +276,15 @@ class Campaign:
         yield
         self._seconds[name] = time.perf_counter() - begin
         self.progress.finish()
+
+    def _keep_map(self) -> None:
+        """Write where all structures lie, for the report, unless that was done already."""
+        if (self.folder / MAP).is_file():
+            return
+        start = self._pool.features_of(self._start)
+        structures = {
+            "pool": self.plan.pool,
+            "start": [self._start[name] for name in start.ids],
+            "test": self.plan.test,
+        }
+        write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)

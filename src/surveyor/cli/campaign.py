@@ -91,13 +91,23 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default FOLDER/report.html.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as JSON; write no page unless -o names one.")
+    ] = False,
 ) -> None:
-    """Write a campaign as one HTML page that opens anywhere.
+    """Write a campaign as one HTML page that opens anywhere; works at any time, also while it runs.
 
     Example: surveyor report campaign -o report.html
     """
     with guarded():
-        typer.echo(_write_report(folder, output))
+        from surveyor.report import figures, read_contents
+
+        progress = make_progress()
+        progress.start("report")
+        page = None if as_json and output is None else _write_report(folder, output)
+        found = json.dumps(figures(read_contents(folder)), allow_nan=False) if as_json else None
+        progress.finish()
+        typer.echo(found or page)
 
 
 def _write_report(folder: Path, output: Path | None = None) -> Path:

@@ -1,5 +1,7 @@
-"""A campaign folder as one page; reading only."""
+"""A campaign folder as one page, or as figures; reading only."""
 
+from surveyor.report.contents import read_contents
+from surveyor.report.figures import figures
 from surveyor.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["figures", "read_contents", "write_report"]

@@ -1,15 +1,26 @@
-"""The HTML page of a campaign: self-contained, opens offline."""
+"""The HTML page of a campaign: one file, opens offline, asks nothing of the network."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
+from markupsafe import Markup, escape
 
 from surveyor import __version__
-from surveyor.campaign import read_campaign
-from surveyor.labelling import Ledger
-from surveyor.report.plots import learning_curve, uncertainty
+from surveyor.report.contents import Contents, read_contents
+from surveyor.report.costs import costs_of
+from surveyor.report.drawing import drawings, element_styles
+from surveyor.report.latent import facts_of, map_view, round_colours, structures_of
+from surveyor.report.learning import learning_curves
+from surveyor.report.trouble import trouble_of
+from surveyor.report.trust import errors_by_group, trust_of_rounds
+from surveyor.report.verdict import standing, verdict
 from surveyor.structures.writing import atomic_write
 
 
@@ -17,27 +28,86 @@ def write_report(folder: Path, output: Path) -> Path:
     """Write the page of a campaign, finished or not.
 
     Raises:
-        CampaignError: the folder is not a campaign.
+        CampaignError: the folder is not a campaign, or a file in it is damaged.
+        LabellingError: the journal of labels is damaged.
         SurveyorError: the page cannot be written.
     """
-    record = read_campaign(folder)
-    ledger = Ledger(folder / "labels", record.state["method"], read_only=True)
-    config = folder / "config.yaml"
+    html = render(read_contents(folder))
+    return atomic_write(output, lambda file: file.write(html))
+
+
+def render(contents: Contents) -> str:
+    """The page as text."""
+    environment = _environment()
+    script = environment.get_template("page.js").render()
+    curves = learning_curves(contents)
+    trust = trust_of_rounds(contents)
+    view = map_view(contents)
+    structures = structures_of(contents)
+    drawn = drawings(structures)
+    facts = facts_of(contents, structures)
+    formulas = {name: atoms.get_chemical_formula() for name, atoms in structures.items()}
+    data: dict[str, Any] = {
+        "elements": element_styles(drawn),
+        "structures": [
+            {"id": name, "f": formulas[name], "t": facts[name], **drawn.get(name, {})} for name in structures
+        ],
+    }
+    return environment.get_template("page.html").render(
+        name=contents.folder.resolve().name,
+        version=__version__,
+        contents=contents,
+        method=contents.record.state["method"],
+        rounds=contents.record.rounds,
+        standing=standing(contents),
+        verdict=verdict(contents, curves),
+        curves=curves,
+        trust=trust,
+        latest=trust[max(trust)] if trust else [],
+        groups=errors_by_group(contents),
+        view=view,
+        colours=round_colours(tuple(sorted({pick.round for pick in contents.picks}))),
+        number={name: place for place, name in enumerate(structures)},
+        formulas=formulas,
+        energies={name: atoms.info["REF_energy"] for name, atoms in contents.labelled.items()},
+        trouble=trouble_of(contents),
+        costs=costs_of(contents),
+        data=data,
+        script=Markup(script),  # noqa: S704  our own file, rendered with nothing in it
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+@cache
+def _environment() -> Environment:
     # Everything shown is escaped: formulas, reasons and paths come from files that others wrote.
     environment = Environment(
         loader=PackageLoader("surveyor.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["number"] = lambda value, digits=1: "–" if value is None else f"{value:.{digits}f}"
-    html = environment.get_template("page.html").render(
-        name=folder.resolve().name,
-        version=__version__,
-        state=record.state,
-        rounds=record.rounds,
-        stopped=record.stopped,
-        curve=learning_curve(record.rounds),
-        scatter=uncertainty(record.rounds[-1]) if record.rounds else None,
-        failures=ledger.failures,
-        n_labels=len(ledger),
-        config=config.read_text(encoding="utf-8") if config.exists() else "",
-    )
-    return atomic_write(output, lambda file: file.write(html))
+    environment.filters["number"] = _number
+    environment.filters["formula"] = _formula
+    environment.filters["duration"] = _duration
+    environment.globals["zip"] = zip
+    environment.globals["pairs"] = lambda points: [(point.labels, point.error) for point in points]
+    return environment
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    if value is None:
+        return "–"
+    grouped = f"{value:,.{digits}f}" if abs(value) >= 10_000 else f"{value:.{digits}f}"
+    return grouped.replace(",", "\u202f").replace("-", "−")
+
+
+def _formula(text: str) -> Markup:
+    """Chemical formula with its counts as subscripts."""
+    return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704  escaped one step before
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
