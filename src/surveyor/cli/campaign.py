@@ -50,6 +50,8 @@ def run(
         page = _write_report(target)
         console = Console()
         console.print(_table(rounds))
+        for line in _details(rounds):
+            console.print(line, soft_wrap=True)
         console.print(f"stopped: {stopped}")
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
@@ -73,6 +75,8 @@ def status(
             return
         console = Console()
         console.print(_table(record.rounds))
+        for line in _details(record.rounds):
+            console.print(line, soft_wrap=True)
         console.print(
             f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
         )
@@ -127,6 +131,27 @@ def _table(rounds: tuple[RoundRecord, ...]) -> Table:
             _number(sum(record.seconds.values()), 0),
         )
     return table
+
+
+def _details(rounds: tuple[RoundRecord, ...]) -> list[str]:
+    """What the last training really did, and what it cost elsewhere."""
+    if not rounds:
+        return []
+    lines, last = [], rounds[-1]
+    used = last.training_settings
+    if used:
+        lines.append(
+            f"training: {used['mode']}, {used['trained_parameters']:,} of {used['parameters']:,} parameters, "
+            f"{used['updates']} updates of {used['batch_size']}, learning rate {used['learning_rate']:g}, "
+            f"{used['loss']}, best epoch {used['best_epoch']} of {used['epochs']}"
+        )
+    if "after" in last.forgetting:
+        before, after = last.forgetting["before"], last.forgetting["after"]
+        lines.append(
+            f"generic sample: energy MAE {_number(before['energy_mae'])} → {_number(after['energy_mae'])} "
+            f"meV/atom, force MAE {_number(before['force_mae'])} → {_number(after['force_mae'])} meV/Å"
+        )
+    return lines
 
 
 def _summary(rounds: tuple[RoundRecord, ...], page: Path | None) -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 
 class Strict(BaseModel):
@@ -44,6 +44,10 @@ class LabelConfig(Strict):
 class TrainingConfig(Strict):
     """How the potential is fine-tuned in every round."""
 
+    start: Literal["pretrained", "continued"] = "pretrained"
+    mode: Literal["naive", "frozen", "replay"] = "naive"
+    freeze: Literal["embedding", "interactions", "products"] | None = None
+    replay: Path | None = None
     updates: PositiveInt = 1000
     batch_size: PositiveInt = 4
     learning_rate: PositiveFloat = 5e-3
@@ -54,6 +58,25 @@ class TrainingConfig(Strict):
     ema_decay: float = Field(default=0.99, gt=0, lt=1)
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     threads: PositiveInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_mode(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("mode") == "replay":
+            return {"loss": "universal", **content}
+        if isinstance(content, dict) and content.get("mode") == "frozen":
+            return {"freeze": "interactions", **content}
+        return content
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> TrainingConfig:
+        if self.mode == "replay" and self.loss != "universal":
+            raise ValueError("mode replay trains with the loss universal, whatever loss says")
+        if self.mode != "replay" and self.replay is not None:
+            raise ValueError("replay has no effect without mode: replay")
+        if self.mode != "frozen" and self.freeze is not None:
+            raise ValueError("freeze has no effect without mode: frozen")
+        return self
 
 
 class StopConfig(Strict):
@@ -72,6 +95,7 @@ class CampaignConfig(Strict):
     start: Path | None = None
     test: Path | None = None
     target: Path | None = None
+    forgetting: Path | Literal[False] | None = None
     model: str = "builtin"
     head: str | None = None
     device: str | None = None

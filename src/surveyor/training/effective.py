@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from surveyor.errors import TrainingError
 
 HEAD = "Default"
@@ -250,9 +252,9 @@ def effective_settings(run: TrainerRun, wanted: Mapping[str, object]) -> dict[st
         "best_epoch": run.best_epoch,
         "validation_loss": loss if loss is not None and math.isfinite(loss) else None,
         "training_structures": run.sizes.get(HEAD),
-        "reference_energies": {str(z): energy for z, energy in run.references.items()},
         "seed": wanted.get("seed"),
         "dtype": wanted.get("default_dtype"),
+        **{f"E0_{chemical_symbols[z]}": energy for z, energy in run.references.items()},
     }
 
 

@@ -194,7 +194,7 @@ class FineTuning:
         check_references(tuned, references)
         return {
             "mode": self.settings.mode,
-            "frozen": list(frozen),
+            "frozen": ", ".join(frozen) or "nothing",
             "trained_parameters": moved.trained,
             "parameters": moved.total,
         }
