@@ -18,6 +18,7 @@ from surveyor.structures.labels import labels_of
 from surveyor.training import FineTuning, FineTuningSettings
 from surveyor.training.effective import TrainerRun, check_effective
 from surveyor.training.mace_run import run_mace_trainer
+from surveyor.training.references import refit_reference_energies
 from surveyor.training.replay import cut_out_head, plan_mix, write_replay
 from surveyor.training.weights import check_moved, check_references, moved_weights
 from surveyor.types import Labels
@@ -146,7 +147,11 @@ def test_a_head_is_cut_out_as_it_was(tmp_path: Path, dtype: str) -> None:
     assert alone.dtype == dtype
 
 
-def test_the_effective_settings_are_those_of_the_trainer(tmp_path: Path, potential: MacePotential) -> None:
+def test_the_effective_settings_are_those_of_the_trainer(tmp_path: Path) -> None:
+    # Models that mace trained hold a row of reference energies per head, and mace copies it from the start.
+    potential = tiny_mace(dtype="float32")
+    energies = potential.model.atomic_energies_fn
+    energies.atomic_energies = energies.atomic_energies.unsqueeze(0)
     labelled = emt_labelled(rattled(10, seed=0))
     tune = FineTuning(FineTuningSettings(learning_rate=2e-3, batch_size=3, forces_weight=7.0, **QUICK))
     tuned = tune(potential, labelled[:8], labelled[8:], seed=5, workdir=tmp_path / "w")
@@ -159,6 +164,10 @@ def test_the_effective_settings_are_those_of_the_trainer(tmp_path: Path, potenti
     assert {key: settings[key] for key in expected} == expected
     assert 0 <= settings["best_epoch"] < 3
     found = tuned.reference_energies()
+    shifts = refit_reference_energies(potential, labelled[:8])
+    assert [found[z] for z in (1, 6, 7, 8)] == pytest.approx(
+        [shifts[z] - 3.0 for z in (1, 6, 7, 8)], abs=1e-5
+    )
     used = [settings[f"E0_{symbol}"] for symbol in "HCNO"]
     assert used == pytest.approx([found[z] for z in (1, 6, 7, 8)], abs=1e-5)
 

@@ -37,6 +37,8 @@ class RoundRecord:
     | training_settings | what the trainer did: option → value in use                           |          |
     | forgetting     | before, after → energy_mae and force_mae on the generic sample, offsets  | meV/atom,|
     |                | per element taken off; empty without one                                 | meV/Å    |
+    | control        | errors of the random control arm, and the gain over it; empty without one | meV/atom,|
+    |                |                                                                          | meV/Å    |
     | seconds        | stage → wall time                                                        | s        |
     | stopped        | why the campaign ended after this round, or None                         |          |
     """
@@ -56,6 +58,7 @@ class RoundRecord:
     force_each: list[float] = field(default_factory=list)
     training_settings: dict[str, Any] = field(default_factory=dict)
     forgetting: dict[str, dict[str, float]] = field(default_factory=dict)
+    control: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
 

@@ -32,7 +32,7 @@ def run(
     Example: surveyor run examples/reactions/campaign.yaml -o campaign
     """
     with guarded():
-        from surveyor.campaign import Campaign, CampaignLock
+        from surveyor.campaign import Campaign, CampaignLock, Control
         from surveyor.config import build_labeller, build_plan, load_campaign
         from surveyor.config.resume import keep_config
 
@@ -43,9 +43,17 @@ def run(
             progress = make_progress()
             labeller = build_labeller(settings.labels, target)
             campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
+            control = None
+            if settings.control is not None:
+                control = Control(campaign, labeller.method, every=settings.control.every)
+                control.catch_up(labeller)
             while campaign.stopped is None:
+                if control is not None:
+                    control.lend()
                 record = campaign.step(labeller)
                 typer.echo(_line(record), err=True)
+                if control is not None:
+                    control.catch_up(labeller)
             rounds, stopped = campaign.rounds, campaign.stopped
         page = _write_report(target)
         console = Console()
@@ -134,7 +142,9 @@ def _table(rounds: tuple[RoundRecord, ...]) -> Table:
 
 
 def _details(rounds: tuple[RoundRecord, ...]) -> list[str]:
-    """What the last training really did, and what it cost elsewhere."""
+    """What the last training really did, what it cost elsewhere, and whether random would have done."""
+    from surveyor.campaign.control import verdicts
+
     if not rounds:
         return []
     lines, last = [], rounds[-1]
@@ -151,7 +161,7 @@ def _details(rounds: tuple[RoundRecord, ...]) -> list[str]:
             f"generic sample: energy MAE {_number(before['energy_mae'])} → {_number(after['energy_mae'])} "
             f"meV/atom, force MAE {_number(before['force_mae'])} → {_number(after['force_mae'])} meV/Å"
         )
-    return lines
+    return [*lines, *verdicts(rounds)]
 
 
 def _summary(rounds: tuple[RoundRecord, ...], page: Path | None) -> dict[str, object]:

@@ -11,6 +11,7 @@ from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import FEATURES, RULES, check_aim, check_name
 from surveyor.config.schema import (
     CampaignConfig,
+    ControlConfig,
     FeatureConfig,
     LabelConfig,
     SelectionConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "FEATURES",
     "RULES",
     "CampaignConfig",
+    "ControlConfig",
     "FeatureConfig",
     "LabelConfig",
     "SelectionConfig",

@@ -88,6 +88,18 @@ class StopConfig(Strict):
     force_mae: PositiveFloat | None = None
 
 
+class ControlConfig(Strict):
+    """A control arm beside the campaign: as many labels at random, trained and tested in the same way."""
+
+    rule: Literal["random"] = "random"
+    every: PositiveInt = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        return {"rule": content} if isinstance(content, str) else content
+
+
 class CampaignConfig(Strict):
     """A campaign file; relative paths start at the folder of the file."""
 
@@ -105,3 +117,12 @@ class CampaignConfig(Strict):
     labels: LabelConfig = LabelConfig()
     training: TrainingConfig = TrainingConfig()
     stop: StopConfig = StopConfig()
+    control: ControlConfig | None = None
+
+    @model_validator(mode="after")
+    def _comparable(self) -> CampaignConfig:
+        if self.control is not None and self.test is None:
+            raise ValueError("control needs test structures, on which the two arms are compared")
+        if self.control is not None and self.control.every > 1 and self.training.start == "continued":
+            raise ValueError("control: every must be 1 where training continues from round to round")
+        return self

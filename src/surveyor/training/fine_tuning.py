@@ -128,13 +128,15 @@ class FineTuning:
         # A checkpoint of an interrupted training would be taken for the best one of this training.
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)
+        shifts = refit_reference_energies(start, train)
+        references = {z: energy + shifts[z] for z, energy in start.reference_energies().items()}
         foundation = workdir / "start.model"
-        start.save(foundation)
+        # mace copies everything of the same shape from the model that it starts from: with one head also the
+        # reference energies, over those of E0s. With replay they are those of the replay head.
+        (start if self.settings.mode == "replay" else start.with_reference_shifts(shifts)).save(foundation)
         mix, of_mode = self._mode(start, len(train), seed, workdir)
         write_structures(workdir / "train.extxyz", list(train) * mix.repeats)
         write_structures(workdir / "valid.extxyz", valid or train)
-        shifts = refit_reference_energies(start, train)
-        references = {z: energy + shifts[z] for z, energy in start.reference_energies().items()}
         n_epoch = len(train) * mix.repeats + mix.replayed
         options = {**self._options(start, foundation, n_epoch, references, seed), **of_mode}
         path = run_mace_trainer(
