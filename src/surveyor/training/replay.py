@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from ase import Atoms
 
 from surveyor.errors import TrainingError
 from surveyor.potentials.mace import MacePotential
-from surveyor.potentials.mace_dtype import default_dtype
 from surveyor.structures.labels import labels_of, with_labels
 from surveyor.structures.writing import write_structures
 from surveyor.training.effective import HEAD
@@ -104,7 +104,7 @@ def cut_out_head(
     from mace.tools.scripts_utils import remove_pt_head
 
     both = MacePotential.load(path, device=device, head=head)
-    with default_dtype(getattr(torch, both.dtype)), warnings.catch_warnings():
+    with _default_dtype(getattr(torch, both.dtype)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about copying tensors and TorchScript, inside mace
         model = remove_pt_head(both.model, head).to(both.device)
     alone = MacePotential(model, source=str(path))
@@ -119,3 +119,14 @@ def cut_out_head(
                 todo="take mode naive or frozen for this architecture",
             )
     return alone
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """mace builds a model in torch's default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
