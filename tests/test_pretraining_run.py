@@ -238,7 +238,7 @@ def test_smoke_recipe_end_to_end(tmp_path: Path) -> None:
 
     replay = beside(str(output), "replay")
     assert replay is not None
-    assert len(read_structures(replay)) == min(recipe.replay.frames, card["data"]["train"]["frames"])
+    assert len(list(read_structures(replay))) == min(recipe.replay.frames, card["data"]["train"]["frames"])
     assert beside(str(output), "held-out") is not None
     atoms = ase_molecule("CH3OH")
     atoms.calc = MACECalculator(model_paths=str(output), device="cpu", default_dtype="float32")
