@@ -26,6 +26,7 @@ from surveyor.pretraining.molecules import ELEMENTS, make_molecules, require_rdk
 from surveyor.pretraining.parts import ALONE, FRAGMENTS, LISTED, REFUSED, SITES_ACID, SITES_BASE
 from surveyor.pretraining.recipe import FramesSpec, MoleculesSpec, Recipe, load_recipe
 from surveyor.pretraining.references import charge_references, subtract_references
+from surveyor.pretraining.replay import replay_subset
 
 pytest.importorskip("rdkit", reason="needs surveyor[pretrain]")
 
@@ -305,3 +306,25 @@ def test_a_missing_rdkit_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(ConfigError, match=r"pip install 'surveyor\[pretrain\]'"):
         require_rdkit()
+
+
+def test_the_replay_subset_is_representative_diverse_and_seeded() -> None:
+    rng = np.random.default_rng(0)
+    frames = []
+    for number in range(400):
+        # Nine in ten are displaced hydrocarbons; one molecule alone has bromine.
+        symbols = "CBrH3" if number == 17 else ("CH4" if rng.random() < 0.9 else "H2O")
+        atoms = Atoms(symbols)
+        atoms.info = {"config_type": "md" if number % 4 == 0 else "displaced", "number": number}
+        frames.append(atoms)
+    chosen = replay_subset(frames, 40, seed=1)
+    numbers = [atoms.info["number"] for atoms in chosen]
+    assert len(numbers) == len(set(numbers)) == 40
+    assert numbers == sorted(numbers)
+    assert 17 in numbers
+    assert sum(atoms.info["config_type"] == "md" for atoms in chosen) == 10
+    # Within a kind the combinations of elements come in turn: half of the frames are of the rare molecule.
+    assert sum(str(atoms.symbols) == "H2O" for atoms in chosen) >= 15
+    assert numbers == [atoms.info["number"] for atoms in replay_subset(frames, 40, seed=1)]
+    assert numbers != [atoms.info["number"] for atoms in replay_subset(frames, 40, seed=2)]
+    assert replay_subset(frames[:5], 40, seed=1) == frames[:5]

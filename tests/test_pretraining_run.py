@@ -233,6 +233,13 @@ def test_smoke_recipe_end_to_end(tmp_path: Path) -> None:
     card = json.loads(output.with_suffix(".json").read_text())
     assert card["data"]["held_out"]["frames"] > 0
     assert np.isfinite(card["errors"]["held_out"]["total"]["energy_mae"])
+    from surveyor.potentials.opening import beside
+    from surveyor.structures import read_structures
+
+    replay = beside(str(output), "replay")
+    assert replay is not None
+    assert len(list(read_structures(replay))) == min(recipe.replay.frames, card["data"]["train"]["frames"])
+    assert beside(str(output), "held-out") is not None
     atoms = ase_molecule("CH3OH")
     atoms.calc = MACECalculator(model_paths=str(output), device="cpu", default_dtype="float32")
     assert np.isfinite(atoms.get_forces()).all()

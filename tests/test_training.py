@@ -38,7 +38,8 @@ def test_no_learning_rate_changes_nothing_but_the_references(
     tmp_path: Path, potential: MacePotential
 ) -> None:
     labelled = emt_labelled(rattled(8, seed=0))
-    still = FineTuning(FineTuningSettings(updates=2, learning_rate=1e-12, threads=1))
+    # As small as it may be for float32 weights to move at all: no movement is an error.
+    still = FineTuning(FineTuningSettings(updates=2, learning_rate=1e-7, threads=1))
     tuned = still(potential, labelled, [], seed=0, workdir=tmp_path / "w")
     assert tuned.elements == potential.elements
     for a, b in zip(potential.predict(labelled), tuned.predict(labelled), strict=True):

@@ -235,7 +235,10 @@ class Labeller(Protocol):
 
 
 class Trainer(Protocol):
-    """Fine-tuning: a start potential and labelled structures in, a better potential out."""
+    """Fine-tuning: a start potential and labelled structures in, a better potential out.
+
+    What it really did may be left in `workdir/settings.json`, a flat mapping, for the record of the round.
+    """
 
     def __call__(
         self,

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,15 +15,18 @@ from ase import Atoms
 from surveyor.acquisition import Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
+from surveyor.campaign.forgetting import forgetting
 from surveyor.campaign.latent_map import MAP, write_map
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
     STATE,
     RoundRecord,
+    keep_settings,
     read_campaign,
     read_json,
     round_folder,
+    training_settings,
     write_json,
     write_round,
 )
@@ -154,6 +157,11 @@ class Campaign:
         potential = self._before() if number == 0 else self._train(number, labelled)
         with self._stage("evaluation"):
             record = self._evaluate(number, potential, labelled, failed)
+            record = replace(
+                record,
+                training_settings=training_settings(self.folder, number),
+                forgetting=self._forgetting(number, potential),
+            )
         write_round(self.folder, record)
         self._seconds = {}
         return record
@@ -228,11 +236,22 @@ class Campaign:
         write_structures(folder / "train.extxyz", [*train, *valid])
         with self._stage("training"):
             potential = self.plan.trainer(
-                self.plan.potential, train, valid, seed=self.plan.seed + number, workdir=folder / "training"
+                self._origin(number), train, valid, seed=self.plan.seed + number, workdir=folder / "training"
             )
+        keep_settings(folder / "training", folder)
         potential.save(path)
         shutil.rmtree(folder / "training", ignore_errors=True)
         return potential
+
+    def _origin(self, number: int) -> Potential:
+        """The potential that the round's training starts from."""
+        if not self.plan.continued or number == 1:
+            return self.plan.potential
+        return self.plan.open_potential(round_folder(self.folder, number - 1) / "potential.model")
+
+    def _forgetting(self, number: int, potential: Potential) -> dict[str, dict[str, float]]:
+        tuned = potential if number else None
+        return forgetting(self.plan.potential, tuned, self.plan.generic, self.rounds)
 
     @cached_property
     def _target(self) -> Featurised | None:

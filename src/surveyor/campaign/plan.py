@@ -19,7 +19,7 @@ class Plan:
 
     | field            | meaning                                                                        |
     |------------------|--------------------------------------------------------------------------------|
-    | potential        | the pretrained potential that every round starts from                          |
+    | potential        | the pretrained potential                                                       |
     | open_potential   | opens a potential that an earlier round saved                                  |
     | shift_references | the potential with reference energies re-fitted to labelled structures         |
     | feature_map      | of the pretrained potential, the same in every round                           |
@@ -31,6 +31,8 @@ class Plan:
     | start            | structures that are labelled already                                           |
     | test             | labelled structures that are never trained on                                  |
     | target           | unlabelled structures that the rule aims at, where it does                     |
+    | generic          | labelled structures of the pretraining kind, on which forgetting is measured   |
+    | continued        | each round trains on from the potential of the round before                    |
     | stopping         | limits                                                                         |
     | valid_fraction   | share of the labelled structures that chooses the best epoch instead of training |
     | seed             | of everything random                                                           |
@@ -48,6 +50,8 @@ class Plan:
     start: Sequence[Atoms] = ()
     test: Sequence[Atoms] = ()
     target: Sequence[Atoms] = ()
+    generic: Sequence[Atoms] = ()
+    continued: bool = False
     stopping: Stopping = field(default_factory=Stopping)
     valid_fraction: float = 0.1
     seed: int = 0

@@ -13,6 +13,8 @@ from surveyor.structures.writing import atomic_write
 SCHEMA = 1
 STATE = "state.json"
 DONE = "DONE"
+SETTINGS = "settings.json"
+"""What the trainer really did in a round."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class RoundRecord:
     |                | pool's root mean square feature norm                                     |          |
     | energy_each    | error of each test structure                                             | meV/atom |
     | force_each     | error of each test structure                                             | meV/Å    |
+    | training_settings | what the trainer did: option → value in use                           |          |
+    | forgetting     | before, after → energy_mae and force_mae on the generic sample, offsets  | meV/atom,|
+    |                | per element taken off; empty without one                                 | meV/Å    |
+    | control        | errors of the random control arm, and the gain over it; empty without one | meV/atom,|
+    |                |                                                                          | meV/Å    |
     | seconds        | stage → wall time                                                        | s        |
     | stopped        | why the campaign ended after this round, or None                         |          |
     """
@@ -49,6 +56,9 @@ class RoundRecord:
     std: list[float] = field(default_factory=list)
     energy_each: list[float] = field(default_factory=list)
     force_each: list[float] = field(default_factory=list)
+    training_settings: dict[str, Any] = field(default_factory=dict)
+    forgetting: dict[str, dict[str, float]] = field(default_factory=dict)
+    control: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     stopped: str | None = None
 
@@ -90,6 +100,18 @@ def read_json(path: Path) -> Any:
             expected="a file that Surveyor wrote",
             todo="restore it from a copy",
         ) from error
+
+
+def keep_settings(workdir: Path, target: Path) -> None:
+    """Keep the effective settings that a trainer left in its working folder, if it left any."""
+    if (workdir / SETTINGS).is_file():
+        write_json(target / SETTINGS, read_json(workdir / SETTINGS))
+
+
+def training_settings(folder: Path, number: int) -> dict[str, Any]:
+    """The effective settings of a round's training; empty where none are known."""
+    path = round_folder(folder, number) / SETTINGS
+    return dict(read_json(path)) if path.is_file() else {}
 
 
 def write_round(folder: Path, record: RoundRecord) -> None:

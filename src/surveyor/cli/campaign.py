@@ -32,7 +32,7 @@ def run(
     Example: surveyor run examples/reactions/campaign.yaml -o campaign
     """
     with guarded():
-        from surveyor.campaign import Campaign, CampaignLock
+        from surveyor.campaign import Campaign, CampaignLock, Control
         from surveyor.config import build_labeller, build_plan, load_campaign
         from surveyor.config.resume import keep_config
         from surveyor.labelling.manual import LabelsAwaitedError
@@ -44,10 +44,19 @@ def run(
             progress = make_progress()
             labeller = build_labeller(settings.labels, target)
             campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
+            control = None
+            if settings.control is not None:
+                control = Control(campaign, labeller.method, every=settings.control.every)
             try:
+                if control is not None:
+                    control.catch_up(labeller)
                 while campaign.stopped is None:
+                    if control is not None:
+                        control.lend()
                     record = campaign.step(labeller)
                     typer.echo(_line(record), err=True)
+                    if control is not None:
+                        control.catch_up(labeller)
             except LabelsAwaitedError as awaited:
                 progress.finish()
                 typer.echo(f"waiting: {awaited}", err=True)
@@ -58,6 +67,8 @@ def run(
         page = _write_report(target)
         console = Console()
         console.print(_table(rounds))
+        for line in _details(rounds):
+            console.print(line, soft_wrap=True)
         console.print(f"stopped: {stopped}")
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
@@ -81,6 +92,8 @@ def status(
             return
         console = Console()
         console.print(_table(record.rounds))
+        for line in _details(record.rounds):
+            console.print(line, soft_wrap=True)
         console.print(
             f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
         )
@@ -145,6 +158,29 @@ def _table(rounds: tuple[RoundRecord, ...]) -> Table:
             _number(sum(record.seconds.values()), 0),
         )
     return table
+
+
+def _details(rounds: tuple[RoundRecord, ...]) -> list[str]:
+    """What the last training really did, what it cost elsewhere, and whether random would have done."""
+    from surveyor.campaign.control import verdicts
+
+    if not rounds:
+        return []
+    lines, last = [], rounds[-1]
+    used = last.training_settings
+    if used:
+        lines.append(
+            f"training: {used['mode']}, {used['trained_parameters']:,} of {used['parameters']:,} parameters, "
+            f"{used['updates']} updates of {used['batch_size']}, learning rate {used['learning_rate']:g}, "
+            f"{used['loss']}, best epoch {used['best_epoch']} of {used['epochs']}"
+        )
+    if "after" in last.forgetting:
+        before, after = last.forgetting["before"], last.forgetting["after"]
+        lines.append(
+            f"generic sample: energy MAE {_number(before['energy_mae'])} → {_number(after['energy_mae'])} "
+            f"meV/atom, force MAE {_number(before['force_mae'])} → {_number(after['force_mae'])} meV/Å"
+        )
+    return [*lines, *verdicts(rounds)]
 
 
 def _summary(rounds: tuple[RoundRecord, ...], page: Path | None) -> dict[str, object]:

@@ -19,6 +19,7 @@ from surveyor.config.registries import (
 )
 from surveyor.config.schema import (
     CampaignConfig,
+    ControlConfig,
     FeatureConfig,
     LabelConfig,
     SelectionConfig,
@@ -30,6 +31,7 @@ __all__ = [
     "FEATURES",
     "RULES",
     "CampaignConfig",
+    "ControlConfig",
     "FeatureConfig",
     "LabelConfig",
     "SelectionConfig",

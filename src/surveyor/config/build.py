@@ -27,9 +27,11 @@ from surveyor.config.schema import (
     ManualSettings,
     SelectionConfig,
 )
+from surveyor.errors import ConfigError
 from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import CalculatorSpec, LocalLabeller
 from surveyor.labelling.manual import ManualLabeller
+from surveyor.potentials.opening import beside
 from surveyor.selection import Shortlist
 from surveyor.specs import validate
 from surveyor.structures import StructureFile, labels_of
@@ -105,7 +107,12 @@ def build_plan(config: CampaignConfig) -> Plan:
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
     training = config.training
-    settings = FineTuningSettings(**training.model_dump(exclude={"valid_fraction"}), device=config.device)
+    not_the_trainers = {"valid_fraction", "start", "replay", "freeze"}
+    settings = FineTuningSettings(
+        **training.model_dump(exclude=not_the_trainers),
+        freeze=training.freeze or "interactions",
+        device=config.device,
+    )
     return Plan(
         potential=potential,
         open_potential=_reopener(config),
@@ -114,10 +121,12 @@ def build_plan(config: CampaignConfig) -> Plan:
         rule=build_rule(config.selection),
         noise=config.selection.noise,
         batch=config.selection.batch,
-        trainer=FineTuning(settings),
+        trainer=FineTuning(settings, replay=_replay(config, potential)),
+        continued=training.start == "continued",
         pool=StructureFile(config.pool, potential.elements),
         start=start,
         test=test,
+        generic=_generic(config, potential),
         target=[] if config.target is None else list(StructureFile(config.target, potential.elements)),
         stopping=Stopping(**config.stop.model_dump()),
         valid_fraction=training.valid_fraction,
@@ -133,6 +142,31 @@ def _labelled(path: Path | None, potential: MacePotential) -> list[Atoms]:
     for number, atoms in enumerate(structures):
         labels_of(atoms, f"{path.name}, frame {number}")
     return structures
+
+
+def _replay(config: CampaignConfig, potential: MacePotential) -> list[Atoms]:
+    """The structures of the pretraining level that the mode replay takes.
+
+    Raises:
+        ConfigError: none is named, and none lies beside the model.
+    """
+    if config.training.mode != "replay":
+        return []
+    path = config.training.replay or beside(config.model, "replay")
+    if path is None:
+        raise ConfigError(
+            f"mode: replay, but no structures to replay lie beside the model {config.model!r}",
+            expected="labelled structures of the level that the model was pretrained at",
+            todo="name a file, training: {replay: file.extxyz}, or take mode naive or frozen",
+        )
+    return _labelled(path, potential)
+
+
+def _generic(config: CampaignConfig, potential: MacePotential) -> list[Atoms]:
+    """The sample on which forgetting is measured; none where it is switched off or nothing is at hand."""
+    if config.forgetting is False:
+        return []
+    return _labelled(config.forgetting or beside(config.model, "held-out"), potential)
 
 
 def _reopener(config: CampaignConfig) -> Callable[[Path], Potential]:

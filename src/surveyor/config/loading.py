@@ -36,6 +36,11 @@ def load_campaign(path: Path) -> CampaignConfig:
         for key in ("pool", "start", "test", "target")
         if (value := getattr(config, key)) is not None
     }
+    if isinstance(config.forgetting, Path):
+        updates["forgetting"] = base / config.forgetting
+    if config.training.replay is not None:
+        replay = base / config.training.replay
+        updates["training"] = config.training.model_copy(update={"replay": replay})
     if (base / config.model).is_file():
         updates["model"] = str(base / config.model)
     updates["labels"] = with_templates(config.labels, base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 
 class Strict(BaseModel):
@@ -54,6 +54,10 @@ class ManualSettings(Strict):
 class TrainingConfig(Strict):
     """How the potential is fine-tuned in every round."""
 
+    start: Literal["pretrained", "continued"] = "pretrained"
+    mode: Literal["naive", "frozen", "replay"] = "naive"
+    freeze: Literal["embedding", "interactions", "products"] | None = None
+    replay: Path | None = None
     updates: PositiveInt = 1000
     batch_size: PositiveInt = 4
     learning_rate: PositiveFloat = 5e-3
@@ -65,6 +69,25 @@ class TrainingConfig(Strict):
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     threads: PositiveInt | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_mode(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("mode") == "replay":
+            return {"loss": "universal", **content}
+        if isinstance(content, dict) and content.get("mode") == "frozen":
+            return {"freeze": "interactions", **content}
+        return content
+
+    @model_validator(mode="after")
+    def _nothing_idle(self) -> TrainingConfig:
+        if self.mode == "replay" and self.loss != "universal":
+            raise ValueError("mode replay trains with the loss universal, whatever loss says")
+        if self.mode != "replay" and self.replay is not None:
+            raise ValueError("replay has no effect without mode: replay")
+        if self.mode != "frozen" and self.freeze is not None:
+            raise ValueError("freeze has no effect without mode: frozen")
+        return self
+
 
 class StopConfig(Strict):
     """The first limit that is reached ends the campaign."""
@@ -75,6 +98,18 @@ class StopConfig(Strict):
     force_mae: PositiveFloat | None = None
 
 
+class ControlConfig(Strict):
+    """A control arm beside the campaign: as many labels at random, trained and tested in the same way."""
+
+    rule: Literal["random"] = "random"
+    every: PositiveInt = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, content: Any) -> Any:
+        return {"rule": content} if isinstance(content, str) else content
+
+
 class CampaignConfig(Strict):
     """A campaign file; relative paths start at the folder of the file."""
 
@@ -82,6 +117,7 @@ class CampaignConfig(Strict):
     start: Path | None = None
     test: Path | None = None
     target: Path | None = None
+    forgetting: Path | Literal[False] | None = None
     model: str = "builtin"
     head: str | None = None
     device: str | None = None
@@ -91,3 +127,12 @@ class CampaignConfig(Strict):
     labels: LabelConfig = LabelConfig()
     training: TrainingConfig = TrainingConfig()
     stop: StopConfig = StopConfig()
+    control: ControlConfig | None = None
+
+    @model_validator(mode="after")
+    def _comparable(self) -> CampaignConfig:
+        if self.control is not None and self.test is None:
+            raise ValueError("control needs test structures, on which the two arms are compared")
+        if self.control is not None and self.control.every > 1 and self.training.start == "continued":
+            raise ValueError("control: every must be 1 where training continues from round to round")
+        return self

@@ -19,6 +19,13 @@ def builtin_path() -> Path:
     return Path(str(resources.files("surveyor"))) / "potentials" / "weights" / "builtin.model"
 
 
+def beside(model: str, part: str) -> Path | None:
+    """The `held-out` or `replay` frames beside a `.model` file, as `surveyor pretrain` writes them."""
+    path = builtin_path() if model == BUILTIN else Path(model)
+    frames = path.with_name(f"{path.stem}-{part}.extxyz.gz")
+    return frames if frames.is_file() else None
+
+
 def open_potential(
     source: str | Path,
     device: str | None = None,

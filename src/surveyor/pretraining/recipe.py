@@ -105,6 +105,12 @@ class ChecksSpec(_Spec):
     extra_frames: Positive = 3000
 
 
+class ReplaySpec(_Spec):
+    """How many training frames are published with the weights, to be replayed in fine-tuning."""
+
+    frames: Positive = 1200
+
+
 class Recipe(_Spec):
     """Everything that `surveyor pretrain` needs; the same recipe gives the same labels and the same split."""
 
@@ -117,6 +123,7 @@ class Recipe(_Spec):
     model: ModelSpec = ModelSpec()
     training: TrainingSpec = TrainingSpec()
     checks: ChecksSpec = ChecksSpec()
+    replay: ReplaySpec = ReplaySpec()
 
     @model_validator(mode="after")
     def _falling_rate(self) -> Recipe:

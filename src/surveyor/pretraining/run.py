@@ -33,6 +33,7 @@ from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.overlap import overlap
 from surveyor.pretraining.recipe import Recipe
 from surveyor.pretraining.references import charge_references, subtract_references
+from surveyor.pretraining.replay import replay_subset
 from surveyor.structures import whole_file, write_structures
 from surveyor.training.mace_run import LOG_NAME
 from surveyor.types import Potential
@@ -54,6 +55,7 @@ def pretrain(
     | errors.json, checks.json      | what was measured                                            |
     | <name>.json                   | the card                                                     |
     | <name>-held-out.extxyz.gz     | a sample of the held-out frames                              |
+    | <name>-replay.extxyz.gz       | a small part of the training frames                          |
 
     Args:
         recipe: what to do.
@@ -84,7 +86,8 @@ def pretrain(
             return model
         _copy(model, output)
         _copy(card, output.with_suffix(".json"))
-        _copy(_write_sample(recipe, folder), output.with_name(f"{output.stem}-held-out.extxyz.gz"))
+        for part in ("held-out", "replay"):
+            _copy(_publish(part, recipe, folder), output.with_name(f"{output.stem}-{part}.extxyz.gz"))
         return output
 
     if not (folder / "checks.json").is_file():
@@ -92,11 +95,22 @@ def pretrain(
     return publish(_cached(folder / "checks.json", lambda: _check(recipe, folder, model, report)))
 
 
-def _write_sample(recipe: Recipe, folder: Path) -> Path:
-    """Some of the held-out frames, so that others can measure the card's errors again."""
-    path = folder / f"{recipe.name}-held-out.extxyz.gz"
+def _publish(part: str, recipe: Recipe, folder: Path) -> Path:
+    """Frames that go with the weights, compressed.
+
+    | part     | frames                                                                            |
+    |----------|-----------------------------------------------------------------------------------|
+    | held-out | never trained on: others can measure the card's errors again, and forgetting      |
+    | replay   | trained on: fine-tuning can replay them                                           |
+    """
+    path = folder / f"{recipe.name}-{part}.extxyz.gz"
     if not path.is_file():
-        frames = thin(_read(folder / "training" / "held_out.extxyz"), recipe.checks.sample, recipe.seed)
+        if part == "replay":
+            frames = replay_subset(
+                _read(folder / "training" / "train.extxyz"), recipe.replay.frames, recipe.seed
+            )
+        else:
+            frames = thin(_read(folder / "training" / "held_out.extxyz"), recipe.checks.sample, recipe.seed)
         plain = io.StringIO()
         write(plain, frames, format="extxyz")
         with whole_file(path) as file:

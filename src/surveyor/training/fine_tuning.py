@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from ase import Atoms
 
 from surveyor.errors import TrainingError
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures.labels import labels_of
-from surveyor.structures.writing import write_structures
+from surveyor.structures.writing import atomic_write, write_structures
+from surveyor.training.effective import TrainerRun, effective_settings
 from surveyor.training.mace_run import run_mace_trainer
 from surveyor.training.references import refit_reference_energies
+from surveyor.training.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out_head, write_replay
+from surveyor.training.weights import PARTS, check_moved, check_references, moved_weights
 from surveyor.types import Potential
 
 EVALUATIONS = 25
 """Validations during a training: often enough to catch the best epoch, seldom enough to cost little."""
+
+SETTINGS_NAME = "settings.json"
+"""The effective settings, in the working folder."""
+
+FREEZE = {"embedding": 1, "interactions": 5, "products": 6}
+"""Up to which part mace freezes, and its number for it. Each part is that of *all* layers."""
+
+Mode = Literal["naive", "frozen", "replay"]
+Freeze = Literal["embedding", "interactions", "products"]
 
 
 @dataclass(frozen=True)
@@ -29,18 +43,25 @@ class FineTuningSettings:
 
     | field          | meaning                                                        | unit |
     |----------------|----------------------------------------------------------------|------|
+    | mode           | naive, frozen (lower parts stay) or replay (of pretraining structures) |  |
+    | freeze         | with frozen, up to which part                                  |      |
     | updates        | gradient steps, whatever the number of labels                  |      |
     | batch_size     | structures a step                                              |      |
     | learning_rate  | of the first step (Adam); decays exponentially                 |      |
     | decay          | last learning rate as a share of the first                     |      |
-    | loss           | mace's name of the loss                                        |      |
+    | loss           | mace's name of the loss; replay takes universal alone          |      |
     | energy_weight  | weight of the energy term of the loss                          |      |
     | forces_weight  | weight of the force term of the loss                           |      |
     | ema_decay      | of the exponential moving average of the weights               |      |
     | threads        | CPU threads; None takes all cores                              |      |
     | device         | where to train; None takes a GPU where there is one            |      |
+
+    Raises:
+        TrainingError: replay with another loss than universal, which mace would put in its place.
     """
 
+    mode: Mode = "naive"
+    freeze: Freeze = "interactions"
     updates: int = 1000
     batch_size: int = 4
     learning_rate: float = 5e-3
@@ -52,25 +73,41 @@ class FineTuningSettings:
     threads: int | None = None
     device: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.mode == "replay" and self.loss != "universal":
+            raise TrainingError(
+                f"loss={self.loss!r} with mode replay",
+                expected="universal, with which mace trains several heads whatever it is told",
+                todo="set loss: universal, or take another mode",
+            )
+
 
 class FineTuning:
     """Trainer: pretrained weights and labelled structures in, a better potential out.
 
     Per-element reference energies are re-fitted to the training labels first, the potential keeps all its
-    elements, and the weights of the best validation loss win.
+    elements, and the weights of the best validation loss win. What the trainer really did is checked against
+    what it was told, and left in `workdir/settings.json`.
 
     Args:
         settings: see `FineTuningSettings`.
+        replay: with mode replay, labelled structures of the pretraining level.
         on_line: called with each line of the trainer's output.
 
     Raises:
-        TrainingError: no structure, a training that failed, or a potential that predicts NaN.
+        TrainingError: no structure, a training that failed, a setting that had no effect, or a potential
+            that predicts NaN.
     """
 
     def __init__(
-        self, settings: FineTuningSettings | None = None, *, on_line: Callable[[str], None] | None = None
+        self,
+        settings: FineTuningSettings | None = None,
+        *,
+        replay: Sequence[Atoms] = (),
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings or FineTuningSettings()
+        self.replay = replay
         self.on_line = on_line
 
     def __call__(
@@ -87,35 +124,94 @@ class FineTuning:
         if not train:
             raise TrainingError("no labelled structure to train on", expected="at least one")
         for number, atoms in enumerate([*train, *valid]):
-            labels_of(atoms, f"training structure {number}")
+            _check_structure(atoms, f"training structure {number}")
         # A checkpoint of an interrupted training would be taken for the best one of this training.
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)
-        foundation = workdir / "start.model"
-        start.save(foundation)
-        write_structures(workdir / "train.extxyz", train)
-        write_structures(workdir / "valid.extxyz", valid or train)
         shifts = refit_reference_energies(start, train)
         references = {z: energy + shifts[z] for z, energy in start.reference_energies().items()}
+        foundation = workdir / "start.model"
+        # mace copies everything of the same shape from the model that it starts from: with one head also the
+        # reference energies, over those of E0s. With replay they are those of the replay head.
+        (start if self.settings.mode == "replay" else start.with_reference_shifts(shifts)).save(foundation)
+        mix, of_mode = self._mode(start, len(train), seed, workdir)
+        write_structures(workdir / "train.extxyz", list(train) * mix.repeats)
+        write_structures(workdir / "valid.extxyz", valid or train)
+        n_epoch = len(train) * mix.repeats + mix.replayed
+        options = {**self._options(start, foundation, n_epoch, references, seed), **of_mode}
         path = run_mace_trainer(
-            self._options(start, foundation, len(train), references, seed),
+            options,
             workdir=workdir,
             threads=self.settings.threads or os.cpu_count() or 1,
             on_line=self.on_line,
         )
-        return MacePotential.load(path, device=start.device.type)
+        device = start.device.type
+        tuned = (
+            cut_out_head(path, train, device=device)
+            if self.settings.mode == "replay"
+            else MacePotential.load(path, device=device)
+        )
+        settings = {
+            **self._check(start, tuned, references),
+            "replayed_structures": mix.replayed,
+            "repeats": mix.repeats,
+            **effective_settings(TrainerRun.read(workdir, "potential", seed), options),
+        }
+        text = json.dumps(settings, indent=1, allow_nan=False)
+        atomic_write(workdir / SETTINGS_NAME, lambda file: file.write(f"{text}\n"))
+        return tuned
+
+    def _mode(
+        self, start: MacePotential, n_train: int, seed: int, workdir: Path
+    ) -> tuple[Mix, dict[str, object]]:
+        """What an epoch holds, and the trainer's options that make the mode; writes the replay files."""
+        settings = self.settings
+        if settings.mode == "replay":
+            visits = settings.updates * settings.batch_size
+            mix = write_replay(self.replay, start, workdir, n_train=n_train, visits=visits, seed=seed)
+            return mix, {
+                "multiheads_finetuning": True,
+                "pt_train_file": TRAIN_FILE,
+                "pt_valid_file": VALID_FILE,
+                "force_mh_ft_lr": True,  # mace changes the learning rate otherwise
+                "real_pt_data_ratio_threshold": 0.0,  # and repeats structures by a rule of its own
+            }
+        alone: dict[str, object] = {"multiheads_finetuning": False}
+        if settings.mode == "frozen":
+            alone["freeze"] = FREEZE[settings.freeze]
+        return Mix(replayed=0, repeats=1), alone
+
+    def _check(
+        self, start: MacePotential, tuned: MacePotential, references: dict[int, float]
+    ) -> dict[str, Any]:
+        """What the weights say about the training.
+
+        Raises:
+            TrainingError: frozen weights moved, others did not, or the reference energies are others.
+        """
+        depth = list(FREEZE).index(self.settings.freeze) + 1 if self.settings.mode == "frozen" else 0
+        frozen = PARTS[:depth]
+        moved = moved_weights(start, tuned)
+        check_moved(moved, frozen, tuned)
+        check_references(tuned, references)
+        return {
+            "mode": self.settings.mode,
+            "frozen": ", ".join(frozen) or "nothing",
+            "trained_parameters": moved.trained,
+            "parameters": moved.total,
+        }
 
     def _options(
         self,
         start: MacePotential,
         foundation: Path,
-        n_train: int,
+        n_epoch: int,
         references: dict[int, float],
         seed: int,
     ) -> dict[str, object]:
         settings = self.settings
-        batch_size = min(settings.batch_size, n_train)  # mace drops an incomplete batch
-        epochs = max(1, math.ceil(settings.updates / (n_train // batch_size)))
+        batch_size = min(settings.batch_size, n_epoch)  # mace drops an incomplete batch
+        epochs = max(1, math.ceil(settings.updates / (n_epoch // batch_size)))
         interval = max(1, epochs // EVALUATIONS)
         return {
             "name": "potential",
@@ -123,7 +219,6 @@ class FineTuning:
             "foundation_model": foundation.resolve(),
             "foundation_head": start.head,
             "foundation_model_elements": True,
-            "multiheads_finetuning": False,
             "train_file": "train.extxyz",
             "valid_file": "valid.extxyz",
             "E0s": repr(references),
@@ -148,3 +243,14 @@ class FineTuning:
             "save_cpu": True,
             "log_level": "INFO",
         }
+
+
+def _check_structure(atoms: Atoms, where: str) -> None:
+    labels_of(atoms, where)
+    if len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom":
+        raise TrainingError(
+            f"{where} is an isolated atom (config_type=IsolatedAtom)",
+            expected="molecules or crystals: mace would set all reference energies by isolated atoms alone, "
+            "and to zero where there is none",
+            todo="take it out; reference energies are fitted to the other labels",
+        )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-import re
 import subprocess
 import sys
 from collections import deque
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from surveyor.errors import TrainingError
+from surveyor.training.effective import TrainerRun, check_effective
 
 LOG_NAME = "mace.log"
 
@@ -46,14 +46,14 @@ _STAGE_TWO = tuple(
     for prefix in ("swa", "stage_two")
     for name in ("lr", "energy_weight", "forces_weight", "stress_weight")
 )
-# mace changes some settings after it has logged them; these later lines tell the values in use.
-_LOGGED_LATER = {
-    "lr": r"Learning rate: ([^,\s]+),",
-    "weight_decay": r"weight decay: (\S+)",
-    "batch_size": r"Batch size: (\d+)",
-    "ema_decay": r"Exponential Moving Average with decay: (\S+)",
-    "clip_grad": r"gradient clipping with tolerance=([\d.]+)",
-}
+_REPLAY_SELECTION = ("num_samples_pt", "subselect_pt", "filter_type_pt", "weight_pt_head")
+_REPLAY = (
+    "pt_train_file",
+    "pt_valid_file",
+    "force_mh_ft_lr",
+    "real_pt_data_ratio_threshold",
+    *_REPLAY_SELECTION,
+)
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
@@ -113,8 +113,8 @@ def run_mace_trainer(
             f"mace's trainer ended with exit code {code}; its last lines:\n{log}",
             todo=f"read the whole log in {workdir / LOG_NAME}",
         )
-    debug_log = workdir / "logs" / f"{name}_run-{wanted.seed}_debug.log"
-    _check_effective(options, wanted, debug_log)
+    destinations = {option: action.dest for option, action in actions.items()}
+    check_effective(options, wanted, destinations, TrainerRun.read(workdir, name, wanted.seed))
     for model in candidates:
         if model.is_file():
             return model
@@ -174,6 +174,8 @@ def _parse(parser: argparse.ArgumentParser, flags: Sequence[str]) -> argparse.Na
 def _refuse_idle_options(options: Mapping[str, object], wanted: argparse.Namespace) -> None:
     """Options that mace would take and then not use."""
     stage_two = wanted.swa or wanted.start_swa is not None
+    heads = wanted.foundation_model is not None and wanted.multiheads_finetuning
+    own_file = wanted.pt_train_file is not None and Path(wanted.pt_train_file).suffix != ""
     plateau, exponential = ("scheduler_patience", "lr_factor"), ("lr_scheduler_gamma",)
     rules: list[tuple[bool, tuple[str, ...], str]] = [
         (wanted.foundation_model is not None, _ARCHITECTURE, "the foundation model brings its own"),
@@ -189,6 +191,11 @@ def _refuse_idle_options(options: Mapping[str, object], wanted: argparse.Namespa
         (not stage_two, _STAGE_TWO, "it needs swa=true"),
         (wanted.valid_file is not None, ("valid_fraction",), "a valid_file is given"),
         (not wanted.lora, ("lora_rank", "lora_alpha"), "it needs lora=true"),
+        (not heads, _REPLAY, "it needs multiheads_finetuning=true and a foundation model"),
+        (own_file, _REPLAY_SELECTION, "a pt_train_file is used as it is"),
+        (heads and not wanted.force_mh_ft_lr, ("lr", "ema_decay"), "multiheads need force_mh_ft_lr=true"),
+        (heads and wanted.loss != "universal", ("loss",), "multiheads are always trained with universal"),
+        (wanted.freeze is not None and wanted.freeze < 1, ("freeze",), "mace freezes from 1 on"),
     ]
     idle = {name: why for applies, names, why in rules if applies for name in names}
     for key, why in idle.items():
@@ -252,53 +259,3 @@ def _end(child: subprocess.Popen[str]) -> None:
             child.wait()
     if child.stdout is not None:
         child.stdout.close()
-
-
-def _check_effective(options: Mapping[str, object], wanted: argparse.Namespace, debug_log: Path) -> None:
-    """Compare the options with what the trainer logged about its last run.
-
-    Raises:
-        TrainingError: naming the first option whose logged value is another one.
-    """
-    text = debug_log.read_text(encoding="utf-8", errors="replace") if debug_log.is_file() else ""
-    start = text.rfind("Configuration: Namespace(")
-    if start < 0:
-        raise TrainingError(
-            f"no 'Configuration: Namespace(...)' line in {debug_log}",
-            todo="this version of mace-torch logs in another way; use the version in pyproject.toml",
-        )
-    run = text[start:]
-    line = run.split("\n", 1)[0]
-    logged = {key: _logged_value(line, key) for key in vars(wanted)}
-    _, actions = _mace_parser()
-    for key, value in options.items():
-        dest = actions[key].dest
-        if value is None or dest == "hidden_irreps":
-            continue
-        expected = getattr(wanted, dest)
-        if logged[dest] != repr(expected):
-            raise TrainingError(
-                f"the trainer ran with {dest}={logged[dest]}", expected=f"{dest}={expected!r} as asked"
-            )
-        found = re.search(_LOGGED_LATER[dest], run) if dest in _LOGGED_LATER else None
-        if found and abs(float(found[1]) - float(expected)) > _rounding(dest, float(expected)):
-            raise TrainingError(
-                f"the trainer changed {dest} to {found[1]}", expected=f"{dest}={expected!r} as asked"
-            )
-    asked_heads = wanted.foundation_model and options.get("multiheads_finetuning") in (True, "True", "true")
-    if asked_heads and "Using multiheads finetuning mode" not in run:
-        raise TrainingError(
-            "the trainer switched multiheads_finetuning off",
-            todo="give pt_train_file, or leave multiheads_finetuning out",
-        )
-
-
-def _rounding(option: str, value: float) -> float:
-    """How far the logged number may lie from the true one: the clipping tolerance has three decimals."""
-    return 5e-4 if option == "clip_grad" else 1e-6 * abs(value)
-
-
-def _logged_value(line: str, key: str) -> str | None:
-    """The text of `key=...` in a logged Namespace, up to the next key."""
-    found = re.search(rf"[(, ]{re.escape(key)}=(.*?)(?=, \w+=|\)$)", line)
-    return found.group(1) if found else None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from ase import Atoms
 
 from surveyor.errors import TrainingError
-from surveyor.structures.labels import labels_of
+from surveyor.metrics import element_offsets, residuals
 from surveyor.types import Potential
 
 
@@ -32,9 +31,6 @@ def refit_reference_energies(potential: Potential, structures: Sequence[Atoms]) 
     """
     if not structures:
         raise TrainingError("no labelled structure to fit reference energies to", expected="at least one")
-    energies = np.array([labels_of(atoms, f"frame {i}").energy for i, atoms in enumerate(structures)])
-    predicted = np.array([labels.energy for labels in potential.predict(structures)])
-    counts = np.array([[(atoms.numbers == z).sum() for z in potential.elements] for atoms in structures])
-    sizes = counts.sum(axis=1)
-    shifts, *_ = np.linalg.lstsq(counts / sizes[:, None], (energies - predicted) / sizes, rcond=1e-8)
+    residual, _ = residuals(potential, structures)
+    shifts = element_offsets(-residual, structures, potential.elements)
     return dict(zip(potential.elements, shifts.tolist(), strict=True))

@@ -1,0 +1,160 @@
+"""A control arm: what as many labels, chosen at random, would have brought on the same system.
+
+The arm has a folder of its own inside the campaign's:
+
+    control/labels/<method>.extxyz     journal of the labels that only the control needed
+    control/003/potential.model        trained on the start set and the control's labels
+    rounds/003/metrics.json            `control`: its errors beside those of the round
+
+Its structures are the beginning of one random order of the whole pool, fixed by the seed before anything is
+labelled. A label that the other arm has already is used, not paid for again: which structures an arm takes
+never depends on what the other one has, so that sharing labels favours neither.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+
+import numpy as np
+from ase import Atoms
+
+from surveyor.campaign.campaign import Campaign
+from surveyor.campaign.candidates import CandidatePool
+from surveyor.campaign.comparison import compare
+from surveyor.campaign.records import RoundRecord, keep_settings, round_folder, write_json
+from surveyor.campaign.validation import split_validation
+from surveyor.errors import CampaignError
+from surveyor.labelling.ledger import Ledger
+from surveyor.metrics import errors
+from surveyor.structures.identity import structure_id
+from surveyor.types import Failure, Labeller, Labels, Potential
+
+
+class Control:
+    """The random arm of a campaign.
+
+    Every step looks at the folder first and does only what is missing, as the campaign itself does.
+
+    Args:
+        campaign: the arm that chooses; it knows nothing of this one.
+        method: name of the labelling method.
+        every: rounds from one comparison to the next; the last round is always compared.
+
+    Raises:
+        CampaignError: there are no test structures to compare on.
+    """
+
+    def __init__(self, campaign: Campaign, method: str, *, every: int = 1) -> None:
+        if not campaign.plan.test:
+            raise CampaignError(
+                "a control arm without test structures",
+                expected="labelled structures to compare the two arms on",
+                todo="name them, test: file.extxyz, or leave control out",
+            )
+        self.campaign = campaign
+        self.plan = campaign.plan
+        self.every = every
+        self.folder = campaign.folder / "control"
+        self.ledger = Ledger(self.folder / "labels", method)
+        self._start = {structure_id(atoms): atoms for atoms in self.plan.start}
+        self._pool = CandidatePool(self.plan.pool, {}, self.plan.feature_map, campaign.progress)
+
+    def lend(self) -> None:
+        """Hand the campaign those labels of its next batch that the control has paid for already."""
+        known = self.ledger.structures
+        for name in self.campaign.ask():
+            if name in known:
+                labels = known[name]
+                self.campaign.tell(name, Labels(labels.info["REF_energy"], labels.arrays["REF_forces"]))
+
+    def catch_up(self, labeller: Labeller) -> None:
+        """Label, train and compare for every finished round that lacks its comparison."""
+        for record in self.campaign.rounds:
+            due = record.number > 0 and (record.number % self.every == 0 or record.stopped is not None)
+            if due and not record.control:
+                self._round(record, labeller)
+
+    def _round(self, record: RoundRecord, labeller: Labeller) -> None:
+        chosen = self._label(record.number, record.labels - len(self._start), labeller)
+        potential = self._train(record.number, {**self._start, **chosen})
+        found = errors(potential, self.plan.test)
+        shared = sum(name not in self.ledger for name in chosen)
+        control = {
+            "rule": "random",
+            "labels": len(self._start) + len(chosen),
+            "paid": len(self.ledger),
+            "shared": shared,
+            "energy_mae": found.energy_mae,
+            "force_mae": found.force_mae,
+            **compare(record, found, self.plan.test, seed=self.plan.seed),
+        }
+        path = round_folder(self.campaign.folder, record.number) / "metrics.json"
+        write_json(path, asdict(replace(record, control=control)))
+
+    @cached_property
+    def _order(self) -> dict[str, int]:
+        """id → pool index of all pool structures that are not labelled at the start, in random order."""
+        ids = [structure_id(atoms) for atoms in self.plan.pool]
+        order = np.random.default_rng([self.plan.seed, 13]).permutation(len(ids))
+        return {ids[i]: int(i) for i in reversed(order) if ids[i] not in self._start}
+
+    def _label(self, number: int, wanted: int, labeller: Labeller) -> dict[str, Atoms]:
+        """The labelled structures of the arm, as many as the campaign has; failures are passed over."""
+        progress = self.campaign.progress
+        while True:
+            known = {**self.campaign.ledger.structures, **self.ledger.structures}
+            failed = {*self.campaign.ledger.failures, *self.ledger.failures} - known.keys()
+            names = [name for name in self._order if name not in failed][:wanted]
+            missing = {name: self._order[name] for name in names if name not in known}
+            if not missing:
+                return {name: known[name] for name in names}
+            todo = self._pool.take(missing)
+            progress.start(f"round {number}: labels of the random control", len(todo))
+            for name, result in labeller(todo):
+                self._keep(name, todo[name], result)
+                progress.advance()
+            progress.finish()
+            if not any(name in self.ledger for name in missing):
+                raise CampaignError(
+                    f"all {len(missing)} labels of the random control failed; "
+                    f"the first: {self.ledger.failures[next(iter(missing))][-1]}",
+                    expected="a labelling method that works for these structures",
+                    todo=f"mend the calculator, delete {self.ledger.failures_path} and run the command again",
+                )
+
+    def _keep(self, name: str, atoms: Atoms, result: Labels | Failure) -> None:
+        if isinstance(result, Failure):
+            self.ledger.append_failure(name, result)
+        else:
+            self.ledger.append(name, atoms, result)
+
+    def _train(self, number: int, labelled: dict[str, Atoms]) -> Potential:
+        """The same training as the campaign's, on the control's structures."""
+        folder = self.folder / f"{number:03d}"
+        path = folder / "potential.model"
+        if path.is_file():
+            return self.plan.open_potential(path)
+        train, valid = split_validation(labelled, self.plan.valid_fraction, self.plan.seed)
+        self.campaign.progress.start(f"round {number}: training of the random control", None)
+        potential = self.plan.trainer(
+            self._origin(number), train, valid, seed=self.plan.seed + number, workdir=folder / "training"
+        )
+        keep_settings(folder / "training", folder)
+        potential.save(path)
+        shutil.rmtree(folder / "training", ignore_errors=True)
+        self.campaign.progress.finish()
+        return potential
+
+    def _origin(self, number: int) -> Potential:
+        if not self.plan.continued or number == 1:
+            return self.plan.potential
+        return self.plan.open_potential(self.folder / f"{number - 1:03d}" / "potential.model")
+
+
+def verdicts(rounds: Sequence[RoundRecord]) -> list[str]:
+    """What the last comparison says, in plain sentences; none where there is no control."""
+    compared = [record for record in rounds if record.control]
+    return [str(compared[-1].control["verdict"])] if compared else []
