@@ -129,11 +129,27 @@ def test_a_given_noise_is_kept_and_bad_rows_are_refused() -> None:
     rows = problem()
     assert fit(rows, noise=1e-3).noise_share == 1e-3
     with pytest.raises(FeatureError, match="not finite"):
-        Rows(rows.energy, rows.energy_residual * np.nan, rows.composition, rows.forces, rows.force_residual, rows.owner)
+        Rows(
+            rows.energy,
+            rows.energy_residual * np.nan,
+            rows.composition,
+            rows.forces,
+            rows.force_residual,
+            rows.owner,
+        )
     with pytest.raises(FeatureError, match="shapes"):
-        Rows(rows.energy, rows.energy_residual[:3], rows.composition, rows.forces, rows.force_residual, rows.owner)
+        Rows(
+            rows.energy,
+            rows.energy_residual[:3],
+            rows.composition,
+            rows.forces,
+            rows.force_residual,
+            rows.owner,
+        )
 
 
 def test_shifts_of_absent_elements_are_zero() -> None:
     composition = np.array([[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]])
-    np.testing.assert_allclose(shift_references(composition, composition @ [1.0, 3.0, 9.0]), [1.0, 3.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(
+        shift_references(composition, composition @ [1.0, 3.0, 9.0]), [1.0, 3.0, 0.0], atol=1e-12
+    )

@@ -1,4 +1,4 @@
-"""`surveyor benchmark`: prepare the tasks, compute the features, do the runs; each step only where it is missing."""
+"""`surveyor benchmark`: tasks, features, runs; each only where it is missing."""
 
 from __future__ import annotations
 
@@ -123,10 +123,11 @@ def _runs(progress: Progress, jobs: list[_RunJob], processes: int) -> None:
 
     def poll() -> None:
         for job in jobs:
-            if seen[str(job)] < weights[str(job)]:
-                count = _points_done(job) * weights[str(job)] // (job.spec.tasks[job.name.task].rounds + 1)
-                progress.advance(max(0, count - seen[str(job)]))
-                seen[str(job)] = max(seen[str(job)], count)
+            points = job.spec.tasks[job.name.task].rounds + 1
+            count = _points_done(job) * weights[str(job)] // points
+            if count > seen[str(job)]:
+                progress.advance(count - seen[str(job)])
+                seen[str(job)] = count
 
     for job, _ in each_done(jobs, _run, processes, poll):
         progress.advance(weights[str(job)] - seen[str(job)])

@@ -19,7 +19,7 @@ SHOWN = ("tangent", "tangent-random", "activations", "activations-random", "soap
 
 
 def write_latent(task: Task, spec: BenchmarkSpec, path: Path) -> None:
-    """Two principal components and the silhouette of one reaction's frames, for every map; `{}` without frames."""
+    """Two principal components and the silhouette of one reaction's frames, for every map."""
     content: dict[str, object] = {}
     if task.latent:
         kinds = [str(atoms.info["config_type"]) for atoms in task.latent]

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 class Learnt:
     """What a learner makes of the labels.
 
-    | variable | meaning                                                                               | unit |
-    |----------|---------------------------------------------------------------------------------------|------|
-    | test     | prediction for every test frame                                                       |      |
-    | pool     | prediction for every pool frame; None unless the learner was asked for it             |      |
-    | seconds  | processor time of the training, wherever and whenever it was done                     | s    |
-    | notes    | what the learner chose                                                                |      |
+    | variable | meaning                                                                         | unit |
+    |----------|---------------------------------------------------------------------------------|------|
+    | test     | prediction for every test frame                                                 |      |
+    | pool     | prediction for every pool frame; None unless the learner was asked for it       |      |
+    | seconds  | processor time of the training, wherever and whenever it was done               | s    |
+    | notes    | what the learner chose                                                          |      |
     """
 
     test: list[Labels]
@@ -153,9 +153,8 @@ class LinearisedLearner:
             "dim": spec.dim,
             "widest": max(spec.dim, 1024),
         }
-        wanted: list[tuple[MapSpec, tuple[str, ...]]] = [
-            (MapSpec(kind="tangent", normalise="none", **shared), ("pool", "start", "test"))
-        ]
+        energies = MapSpec(kind="tangent", normalise="none", **shared)
+        wanted: list[tuple[MapSpec, tuple[str, ...]]] = [(energies, ("pool", "start", "test"))]
         if spec.forces:
             wanted.append((MapSpec(kind="force-tangent", probes=spec.probes, **shared), ("pool", "start")))
         wanted.append((MapSpec(kind="force-tangent", probes="all", **shared), ("test",)))
@@ -264,7 +263,5 @@ class FineTuningLearner:
         save_labels(path, [*test, *asked], seconds)
 
 
-LEARNERS: dict[str, Callable[[Task, MacePotential, Path, LearnerSpec], Learner]] = {
-    "linearised": LinearisedLearner,
-    "fine-tuning": FineTuningLearner,
-}
+MakeLearner = Callable[[Task, "MacePotential", Path, LearnerSpec], Learner]
+LEARNERS: dict[str, MakeLearner] = {"linearised": LinearisedLearner, "fine-tuning": FineTuningLearner}

@@ -83,10 +83,12 @@ def _provenance(records: list[dict[str, Any]]) -> list[str]:
     counted = "; ".join(f"{name}: {len(own)} seeds" for name, own in seeds.items())
     return [
         f"{len(records)} runs ({counted}), from the raw records by `surveyor benchmark report`. "
-        f"Potential `{last['potential'][:12]}`; {versions}; {last['machine']['processor']}, one thread a run.",
+        f"Potential `{last['potential'][:12]}`; {versions}; "
+        f"{last['machine']['processor']}, one thread a run.",
         "",
-        "Labels count the structures given at the start. Energies are in meV/atom, forces in meV/Å; errors are "
-        "means of absolute errors on frames that no strategy can choose. `±` is the standard deviation over seeds.",
+        "Labels count the structures given at the start. Energies are in meV/atom, forces in meV/Å; errors "
+        "are means of absolute errors on frames that no strategy can choose. `±` is the standard deviation "
+        "over seeds.",
         "",
     ]
 
@@ -94,9 +96,9 @@ def _provenance(records: list[dict[str, Any]]) -> list[str]:
 def _headline(page: _Page, results: Results, spec: ReportSpec) -> None:
     page.add(f"## Labels saved against `{spec.baseline}`", "")
     page.add(
-        "For every target error that the baseline reaches: one minus the labels needed over the baseline's, averaged "
-        f"over {spec.targets} targets; in brackets the 95 % bootstrap interval over seeds. `≤`: a target was not "
-        "reached within the labels of the run, so that the true saving is smaller. The learner's name stands first.",
+        "For every target error that the baseline reaches: one minus the labels needed over the baseline's, "
+        f"averaged over {spec.targets} targets; in brackets the 95 % bootstrap interval over seeds. `≤`: a "
+        "target was not reached within the labels of the run, so that the true saving is smaller.",
         "",
     )
     for learner, by_task in results.arms.items():
@@ -184,7 +186,9 @@ def _pictures(page: _Page, results: Results, learner: str, task: str, spec: Benc
         for quantity in QUANTITIES
     }
     if any(savings.values()):
-        caption = f"{task}, {learner}: labels to reach a target over the baseline's; triangles: not reached, a lower bound"
+        caption = (
+            f"{task}, {learner}: labels to a target over the baseline's; triangles: not reached, a bound"
+        )
         figures.labels_to_target(savings, page.figure(f"{learner}-{task}-targets", caption))
     arm = arms.get(spec.report.default) or next(iter(arms.values()))
     frames = next((run["frames"] for run in arm.runs.values() if run["frames"]), None)
@@ -211,9 +215,9 @@ def _latent(page: _Page, path: Path, task: str) -> None:
 def _agreement(page: _Page, results: Results) -> None:
     page.add("## Residual std against true error", "")
     page.add(
-        "At the last point of every run: correlation of a map's residual std with the error of the test frames "
-        "(Pearson / Spearman), and the share of errors inside 80 % intervals that were calibrated on other "
-        "reactions. Mean over seeds and strategies.",
+        "At the last point of every run: correlation of a map's residual std with the error of the test "
+        "frames (Pearson / Spearman), and the share of errors inside 80 % intervals that were calibrated on "
+        "other reactions. Mean over seeds and strategies.",
         "",
     )
     rows = []
@@ -243,8 +247,8 @@ def _agreement(page: _Page, results: Results) -> None:
 def _cost(page: _Page, results: Results) -> None:
     page.add("## Cost", "")
     page.add(
-        "Processor time in core-seconds: features of the whole task (once), choosing a batch, labelling it, and one "
-        "training. A committee's other members count as acquisition.",
+        "Processor time in core-seconds: features of the whole task (once), choosing a batch, labelling it, "
+        "and one training. A committee's other members count as acquisition.",
         "",
     )
     rows = []

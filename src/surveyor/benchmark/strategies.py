@@ -125,10 +125,10 @@ MEMBER = 7919
 def disagreement(votes: Sequence[Sequence[Labels]], of: str) -> Float64Array:
     """Standard deviation over the members of a committee, one number a structure.
 
-    | of       | number                                                                             | unit    |
-    |----------|------------------------------------------------------------------------------------|---------|
-    | `energy` | std over members of E / n                                                          | eV/atom |
-    | `forces` | largest over atoms of the root of Σ_xyz var over members of F                      | eV/Å    |
+    | of       | number                                                              | unit    |
+    |----------|---------------------------------------------------------------------|---------|
+    | `energy` | std over members of E / n                                           | eV/atom |
+    | `forces` | largest over atoms of the root of Σ_xyz var over members of F       | eV/Å    |
     """
     if of == "energy":
         energies = np.array([[label.energy / len(label.forces) for label in vote] for vote in votes])

@@ -83,7 +83,7 @@ class Results:
     def saving(
         self, learner: str, task: str, strategy: str, spec: ReportSpec, quantity: str
     ) -> Saving | None:
-        """Labels that a strategy saves against the baseline, over the seeds that both have; None without both."""
+        """Labels saved against the baseline, over the seeds that both have; None without both."""
         arms = self.arms.get(learner, {}).get(task, {})
         one, two = arms.get(strategy), arms.get(spec.baseline)
         if one is None or two is None:
