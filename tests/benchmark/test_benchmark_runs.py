@@ -49,7 +49,11 @@ def write_file(folder: Path, model: Path, **keys: Any) -> Path:
     write_structures(folder / "test.extxyz", frames(24, seed=2))
     targets = rattled(4, seed=3)
     write_structures(folder / "target.extxyz", targets)
-    task = {name: f"{name}.extxyz" for name in ("pool", "test", "target")} | {"start": 4, "batch": 4, "rounds": 2}
+    task = {name: f"{name}.extxyz" for name in ("pool", "test", "target")} | {
+        "start": 4,
+        "batch": 4,
+        "rounds": 2,
+    }
     content = {
         "model": str(model),
         "tasks": {"tiny": task},

@@ -11,7 +11,7 @@ import yaml
 from surveyor.benchmark.learners import LinearisedLearner
 from surveyor.benchmark.loading import COMMITTEE
 from surveyor.benchmark.run import RunName
-from surveyor.benchmark.schema import BenchmarkSpec, LearnerSpec, MapSpec
+from surveyor.benchmark.schema import BenchmarkSpec, LearnerSpec, MapSpec, portable
 from surveyor.errors import ConfigError
 from surveyor.specs import read_yaml
 from surveyor.structures.writing import atomic_write
@@ -94,7 +94,7 @@ def open_results(spec: BenchmarkSpec, fingerprint: str, folder: Path) -> None:
     Raises:
         ConfigError: a setting changed, or the potential is another one.
     """
-    text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(portable(spec.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
     resolved, state = folder / RESOLVED, folder / STATE
     if resolved.is_file():
         change = changed(read_yaml(resolved), yaml.safe_load(text))

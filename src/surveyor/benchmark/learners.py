@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -250,7 +250,9 @@ class FineTuningLearner:
     def _train(self, labelled: Mapping[str, Atoms], seed: int, pool: bool, path: Path) -> None:
         from surveyor.training import FineTuning, FineTuningSettings
 
-        settings = self.training.model_dump(exclude={"valid_fraction"})
+        names = {field.name for field in fields(FineTuningSettings)}
+        given = {key: value for key, value in self.training.model_dump().items() if value is not None}
+        settings = {key: value for key, value in given.items() if key in names}
         trainer = FineTuning(FineTuningSettings(**settings, device=self.potential.device.type))
         train, valid = split_validation(labelled, self.training.valid_fraction, seed)
         workdir = self._folder / f"{path.stem}.work"

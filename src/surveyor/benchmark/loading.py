@@ -14,6 +14,9 @@ from surveyor.specs import read_yaml, validate
 
 COMMITTEE = "committee"
 
+FROM_PRETRAINED = {"start": ("pretrained",), "mode": ("naive", "frozen")}
+"""Every training of a benchmark starts from the pretrained weights and sees the chosen labels only."""
+
 
 def load_benchmark(path: Path) -> BenchmarkSpec:
     """Read a benchmark file; relative paths in it become absolute.
@@ -37,6 +40,9 @@ def load_benchmark(path: Path) -> BenchmarkSpec:
         place = f"{path.name}: learners: {name}"
         _check_names(learner.strategies or (), spec.strategies, f"{place}: strategies")
         _check_names(learner.tasks or (), spec.tasks, f"{place}: tasks")
+        for key, only in FROM_PRETRAINED.items():
+            if (value := learner.training.model_dump().get(key, only[0])) not in only:
+                raise ConfigError(f"{place}: training: {key} = {value!r}", expected=" or ".join(only))
     _check_names(spec.uncertainty, spec.maps, f"{path.name}: uncertainty")
     return spec.model_copy(update={"tasks": tasks})
 

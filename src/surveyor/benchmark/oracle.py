@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ase import Atoms
 
+from surveyor.benchmark.once import once
 from surveyor.config import LabelConfig, calculator_spec
 from surveyor.labelling import compute
-from surveyor.labelling.spool import compute_once
+from surveyor.labelling.spool import read_result, write_result
 from surveyor.structures import labels_of
 from surveyor.types import Failure, Labels
 
@@ -38,8 +39,11 @@ class Oracle:
         if spec is None:
             return labels_of(atoms, f"pool frame {name[:8]}")
 
-        def work() -> Labels | Failure:
+        def work() -> None:
             self.computed += 1
-            return compute(spec, atoms)
+            write_result(self._folder, name, compute(spec, atoms))
 
-        return compute_once(self._folder, name, work)
+        once(self._folder / f"{name}.json", work)
+        result = read_result(self._folder, name)
+        assert isinstance(result, Labels | Failure)  # noqa: S101 - it was just written
+        return result

@@ -19,7 +19,7 @@ from surveyor.acquisition import Featurised
 from surveyor.benchmark import maps
 from surveyor.benchmark.learners import LEARNERS, Learner, Shifted
 from surveyor.benchmark.loading import COMMITTEE
-from surveyor.benchmark.schema import BenchmarkSpec, MapSpec
+from surveyor.benchmark.schema import BenchmarkSpec, MapSpec, portable
 from surveyor.benchmark.scoring import Scores, Truth, agreement, digits
 from surveyor.benchmark.strategies import Chooser, Situation, features_of, seed_of
 from surveyor.benchmark.tasks import Task, read_task
@@ -87,7 +87,9 @@ def run(
         learnt = learner(labelled, seed_of(name.task, name.seed, number), pool=strategy.rule == COMMITTEE)
         seconds["training"].append(digits(learnt.seconds))
         scores = Scores.of(learnt.test, scene.truth)
-        stds = scene.uncertainties(labelled, spec)
+        # cheap beside a training, but not beside a closed form: there at the end only
+        watched = learner_spec.kind == "fine-tuning" or number == task.spec.rounds
+        stds = scene.uncertainties(labelled, spec) if watched else {}
         points.append(
             {
                 "labels": len(labelled),
@@ -116,7 +118,7 @@ def run(
         "core_seconds": {**seconds, "features": scene.feature_seconds.get(strategy.features or "", 0.0)},
         "label_seconds": task.label_seconds,
         "settings": {
-            "task": task.spec.model_dump(mode="json"),
+            "task": portable(task.spec.model_dump(mode="json")),
             "strategy": strategy.model_dump(mode="json"),
             "features": None
             if strategy.features is None

@@ -188,3 +188,14 @@ class BenchmarkSpec(Strict):
         if not isinstance(given, dict):
             return given
         return {name: STRATEGIES.get(name, {}) if value is None else value for name, value in given.items()}
+
+
+def portable(content: Any) -> Any:
+    """The same with the last part of every absolute path only: what a file says that others may read."""
+    if isinstance(content, dict):
+        return {key: portable(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [portable(value) for value in content]
+    if isinstance(content, str) and Path(content).is_absolute():
+        return Path(content).name
+    return content
