@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from surveyor.cli.benchmark import benchmark
 from surveyor.cli.campaign import report, run, status
 from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
@@ -40,3 +41,4 @@ app.command()(status)
 app.command()(report)
 app.command()(pretrain)
 app.command()(doctor)
+app.add_typer(benchmark)

@@ -1,0 +1,126 @@
+"""How many labels a curve needs to reach a target error, against another curve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from surveyor.types import Float64Array
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Learning curves of one strategy.
+
+    | variable | shape           | meaning                                               |
+    |----------|-----------------|-------------------------------------------------------|
+    | labels   | (points,)       | labelled structures at every point, ascending         |
+    | errors   | (seeds, points) | test error of every seed                              |
+    """
+
+    labels: Float64Array
+    errors: Float64Array
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Labels to reach a target; `reached` False: more than so many, the curve ends before."""
+
+    labels: float
+    reached: bool
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Share of the labels that a strategy saves, averaged over targets.
+
+    | variable | meaning                                                                               |
+    |----------|---------------------------------------------------------------------------------------|
+    | mean     | 1 − n_strategy / n_baseline; None where the baseline never improves                   |
+    | low, high | 95 % bootstrap interval over seeds; None with one seed                               |
+    | is_bound | some target was not reached: the true saving is no more than `mean`                   |
+    | targets  | the target errors                                                                     |
+    | needed, baseline | labels to reach them                                                          |
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    is_bound: bool
+    targets: tuple[float, ...]
+    needed: tuple[Needed, ...]
+    baseline: tuple[Needed, ...]
+
+
+def labels_needed(labels: Float64Array, errors: Float64Array, target: float) -> Needed:
+    """The least n with error(n) ≤ target, between points on a straight line of log error over n.
+
+    A curve that rises again has reached what it reached: the running minimum counts.
+    """
+    best = np.minimum.accumulate(errors)
+    if best[-1] > target:
+        return Needed(float(labels[-1]), reached=False)
+    after = int(np.argmax(best <= target))
+    if after == 0:
+        return Needed(float(labels[0]), reached=True)
+    above, below = np.log(best[after - 1]), np.log(max(best[after], np.finfo(np.float64).tiny))
+    share = (above - np.log(target)) / (above - below)
+    return Needed(float(labels[after - 1] + share * (labels[after] - labels[after - 1])), reached=True)
+
+
+def reach(errors: Float64Array, count: int) -> Float64Array:
+    """Targets that a curve reaches: `count` errors, evenly spaced in the logarithm, from its first error
+    (left out) to its least. Empty where it never improves."""
+    first, least = float(errors[0]), float(errors.min())
+    if not 0 < least < first:
+        return np.zeros(0)
+    return np.asarray(first * (least / first) ** (np.arange(1, count + 1) / count))
+
+
+def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1000, seed: int = 0) -> Saving:
+    """Labels that `strategy` needs to reach what `baseline` reaches (data-to-target), as a share saved.
+
+        saving = mean over targets t of 1 − n_strategy(t) / n_baseline(t)
+
+    n is read from the mean curve over seeds. Where the strategy never reaches a target, its labels are more
+    than the curve has: the last number stands for it, and the saving is an upper bound; nothing is left
+    out. The bootstrap draws seeds with replacement, the same for both (they share their first labels); the
+    targets stay, and where a drawn baseline misses one its last number stands, too.
+
+    Source: the data-to-target metric of arXiv 2605.03964.
+    """
+    mean, other = strategy.errors.mean(axis=0), baseline.errors.mean(axis=0)
+    targets = reach(other, count)
+    if not len(targets):
+        return Saving(None, None, None, False, (), (), ())
+    needed = [labels_needed(strategy.labels, mean, t) for t in targets]
+    against = [labels_needed(baseline.labels, other, t) for t in targets]
+    low = high = None
+    common = min(len(strategy.errors), len(baseline.errors))
+    if common > 1:
+        rng = np.random.default_rng(seed)
+        drawn = []
+        for _ in range(draws):
+            chosen = rng.integers(0, common, common)
+            one, two = strategy.errors[chosen].mean(axis=0), baseline.errors[chosen].mean(axis=0)
+            drawn.append(
+                _mean_saving(
+                    [labels_needed(strategy.labels, one, t) for t in targets],
+                    [labels_needed(baseline.labels, two, t) for t in targets],
+                )
+            )
+        low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
+    return Saving(
+        mean=_mean_saving(needed, against),
+        low=low,
+        high=high,
+        is_bound=not all(n.reached for n in needed),
+        targets=tuple(float(t) for t in targets),
+        needed=tuple(needed),
+        baseline=tuple(against),
+    )
+
+
+def _mean_saving(needed: list[Needed], against: list[Needed]) -> float:
+    return float(np.mean([1 - n.labels / b.labels for n, b in zip(needed, against, strict=True)]))

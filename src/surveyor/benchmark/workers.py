@@ -1,0 +1,103 @@
+"""Jobs in worker processes, one thread each; a worker leaves with its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from typing import Any, TypeVar
+
+from surveyor.errors import SurveyorError
+
+Job = TypeVar("Job")
+POLL_SECONDS = 2.0
+THREADS = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+
+
+def each_done(
+    jobs: Sequence[Job], work: Callable[[Job], Any], processes: int, poll: Callable[[], None] = lambda: None
+) -> Iterator[tuple[Job, Any]]:
+    """(job, result) as they finish, begun in the given order.
+
+    Args:
+        work: a function at the top level of a module, called in a worker.
+        processes: number of workers; 1 works in this process.
+        poll: called every two seconds while jobs run.
+
+    Raises:
+        SurveyorError: what a job raised, or a worker that died.
+    """
+    if processes == 1 or len(jobs) < 2:
+        for job in jobs:
+            yield job, work(job)
+            poll()
+        return
+    queue = iter(jobs)
+    running: dict[Future[Any], Job] = {}
+    with _one_thread():
+        executor = ProcessPoolExecutor(
+            min(processes, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_start
+        )
+        try:
+            while True:
+                for job in queue:
+                    running[executor.submit(work, job)] = job
+                    if len(running) >= processes:
+                        break
+                if not running:
+                    return
+                done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+                poll()
+                for future in done:
+                    result = future.result()
+                    yield running.pop(future), result
+        except BrokenProcessPool as error:
+            raise SurveyorError(
+                f"a worker process died while it did {', '.join(str(job) for job in running.values())}",
+                expected="enough memory for every worker",
+                todo="run the same command again, perhaps with fewer --processes; finished runs stay",
+            ) from error
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Workers inherit these; they act when the numerical libraries load."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _start() -> None:
+    """Ctrl-C is the parent's business; what e3nn and torch say about themselves is nobody's."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", module=r"(torch|e3nn|mace|torch_ema|matscipy|ase)(\.|$)")
+    warnings.filterwarnings("ignore", message=".*TorchScript type system.*")
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)

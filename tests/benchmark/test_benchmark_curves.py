@@ -1,0 +1,82 @@
+"""Labels needed to reach a target, on curves made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from surveyor.benchmark.curves import Curves, Needed, labels_needed, reach, saving
+
+LABELS = np.array([20.0, 60.0, 100.0, 140.0])
+
+
+def test_between_points_the_logarithm_of_the_error_is_straight() -> None:
+    errors = np.array([100.0, 10.0, 5.0, 1.0])
+    assert labels_needed(LABELS, errors, 100.0) == Needed(20.0, reached=True)
+    assert labels_needed(LABELS, errors, 10.0) == Needed(60.0, reached=True)
+    halfway = labels_needed(LABELS, errors, np.sqrt(100.0 * 10.0))
+    assert halfway.labels == pytest.approx(40.0)
+    assert labels_needed(LABELS, errors, 200.0) == Needed(20.0, reached=True)
+
+
+def test_a_curve_that_rises_again_has_reached_what_it_reached() -> None:
+    assert labels_needed(LABELS, np.array([100.0, 10.0, 50.0, 40.0]), 10.0) == Needed(60.0, reached=True)
+
+
+def test_never_reached_is_a_bound() -> None:
+    assert labels_needed(LABELS, np.array([100.0, 50.0, 40.0, 30.0]), 10.0) == Needed(140.0, reached=False)
+
+
+def test_targets_span_what_the_baseline_reaches() -> None:
+    targets = reach(np.array([80.0, 40.0, 10.0, 20.0]), 3)
+    assert targets == pytest.approx([40.0, 20.0, 10.0])
+    assert len(reach(np.array([10.0, 20.0, 30.0]), 3)) == 0
+
+
+def one(errors: list[float]) -> Curves:
+    return Curves(LABELS, np.array([errors]))
+
+
+def test_a_strategy_twice_as_fast_saves_half() -> None:
+    baseline = Curves(np.array([40.0, 80.0, 160.0]), np.array([[64.0, 16.0, 1.0]]))
+    fast = Curves(np.array([20.0, 40.0, 80.0]), np.array([[64.0, 16.0, 1.0]]))
+    found = saving(fast, baseline, count=6)
+    assert found.mean == pytest.approx(0.5)
+    assert not found.is_bound
+    assert found.low is None  # one seed has no interval
+
+
+def test_what_is_never_reached_counts_as_the_last_number_and_is_marked() -> None:
+    baseline = one([100.0, 50.0, 20.0, 10.0])
+    poor = one([100.0, 90.0, 80.0, 70.0])
+    found = saving(poor, baseline, count=2)  # targets √1000 and 10
+    assert found.is_bound
+    assert [n.reached for n in found.needed] == [False, False]
+    assert [n.labels for n in found.needed] == [140.0, 140.0]
+    at = 60.0 + 40.0 * np.log(50.0 / np.sqrt(1000.0)) / np.log(50.0 / 20.0)
+    assert found.mean == pytest.approx(np.mean([1 - 140.0 / at, 0.0]))
+
+
+def test_the_baseline_saves_nothing_against_itself() -> None:
+    rng = np.random.default_rng(0)
+    curves = Curves(LABELS, np.sort(rng.uniform(1.0, 100.0, (5, 4)))[:, ::-1])
+    found = saving(curves, curves)
+    assert found.mean == 0.0
+    assert (found.low, found.high) == (0.0, 0.0)  # seeds are drawn alike for both
+
+
+def test_the_interval_holds_the_mean_and_is_reproducible() -> None:
+    rng = np.random.default_rng(1)
+    baseline = Curves(LABELS, 100.0 * np.exp(-LABELS / 60.0) * rng.uniform(0.8, 1.2, (6, 4)))
+    better = Curves(LABELS, 100.0 * np.exp(-LABELS / 40.0) * rng.uniform(0.8, 1.2, (6, 4)))
+    found = saving(better, baseline)
+    assert found.mean is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.mean < found.high
+    assert saving(better, baseline) == found
+
+
+def test_a_baseline_that_never_improves_sets_no_target() -> None:
+    flat = one([10.0, 10.0, 11.0, 12.0])
+    assert saving(one([10.0, 5.0, 2.0, 1.0]), flat).mean is None

@@ -1,0 +1,277 @@
+"""Whole benchmarks on a tiny potential: every strategy, resuming, refusing, reporting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from typer.testing import CliRunner
+
+from conftest import emt_labelled, rattled
+from surveyor.benchmark import benchmark, load_benchmark
+from surveyor.benchmark.grid import changed, plan, read_runs
+from surveyor.benchmark.latent import components, silhouette
+from surveyor.benchmark.maps import principal_axes
+from surveyor.benchmark.report import write_report
+from surveyor.benchmark.schema import Shortlist
+from surveyor.benchmark.scoring import Scores, Truth, agreement
+from surveyor.benchmark.standard import STRATEGIES
+from surveyor.benchmark.strategies import alarming, disagreement, outside
+from surveyor.cli import app
+from surveyor.errors import ConfigError
+from surveyor.metrics import errors
+from surveyor.potentials.mace import MacePotential
+from surveyor.structures import write_structures
+from surveyor.types import Labels
+
+LINEARISED = {"kind": "linearised", "dim": 32, "probes": 2, "seeds": 1}
+
+
+def frames(n: int, seed: int) -> list[Atoms]:
+    labelled = emt_labelled(rattled(n, seed=seed))
+    for number, atoms in enumerate(labelled):
+        atoms.info["config_type"] = "ab"[number % 3 == 0]
+    return labelled
+
+
+def write_file(folder: Path, model: Path, **keys: Any) -> Path:
+    write_structures(folder / "pool.extxyz", frames(40, seed=1))
+    write_structures(folder / "test.extxyz", frames(24, seed=2))
+    targets = rattled(4, seed=3)
+    write_structures(folder / "target.extxyz", targets)
+    task = {name: f"{name}.extxyz" for name in ("pool", "test", "target")} | {
+        "start": 4,
+        "batch": 4,
+        "rounds": 2,
+    }
+    content = {
+        "model": str(model),
+        "tasks": {"tiny": task},
+        "strategies": {"random": None, "tangent-lcmd": None},
+        "learners": {"linearised": LINEARISED},
+        "uncertainty": ["tangent", "tangent-random"],
+        "maps": {"tangent": {"kind": "tangent", "dim": 32}},
+        "report": {"learner": "linearised"},
+        **keys,
+    }
+    path = folder / "bench.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_every_strategy_runs_and_starts_from_the_same_labels(tmp_path: Path, model_file: Path) -> None:
+    pytest.importorskip("dscribe")
+    strategies = {name: None for name, s in STRATEGIES.items() if s["rule"] != "committee"}
+    spec = load_benchmark(write_file(tmp_path, model_file, strategies=strategies))
+    folder = tmp_path / "results"
+    outcome = benchmark(spec, folder, processes=1)
+    runs = {run["strategy"]: run for run in read_runs(folder)}
+    assert set(runs) == set(strategies)
+    assert outcome.done_now == len(strategies)
+    first = runs["random"]
+    for run in runs.values():
+        assert [point["labels"] for point in run["points"]] == [0, 4, 8, 12]
+        assert run["picks"][0] == first["picks"][0]
+        assert run["points"][:2] == first["points"][:2]
+        chosen = [name for batch in run["picks"] for name in batch]
+        assert len(set(chosen)) == 12
+        assert set(run["by_kind"]) == {"a", "b"}
+        assert len(run["by_reaction"]["H2O"]["energy_mae"]) == 4
+        assert set(run["points"][-1]["uncertainty"]) == {"tangent", "tangent-random"}
+    assert len({tuple(run["picks"][1]) for run in runs.values()}) > 8
+    assert first["points"][0]["force_mae"] > first["points"][-1]["force_mae"] > 0
+
+
+def test_a_rerun_does_what_is_missing_and_the_report_reads_it(tmp_path: Path, model_file: Path) -> None:
+    path = write_file(tmp_path, model_file, learners={"linearised": {**LINEARISED, "seeds": 2}})
+    folder = tmp_path / "results"
+    run = CliRunner().invoke(app, ["benchmark", str(path), "-o", str(folder), "-p", "1", "--json"])
+    assert run.exit_code == 0, run.output
+    assert json.loads(run.output.splitlines()[-1])["done_now"] == 4
+    record = folder / "runs" / "linearised" / "tiny" / "random" / "001.json"
+    before = json.loads(record.read_text())
+    record.unlink()
+    assert benchmark(load_benchmark(path), folder, processes=1).done_now == 1
+    after = json.loads(record.read_text())
+    for key in ("points", "picks", "by_kind", "settings"):
+        assert after[key] == before[key]
+    page, summary = write_report(folder, tmp_path / "docs" / "results.md")
+    assert summary["tasks"]["tiny"]["seeds"] == 2
+    assert summary["reduction_energy"] == summary["tasks"]["tiny"]["reduction_energy"]
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    text = page.read_text()
+    for figure in (tmp_path / "docs" / "results-figures").glob("*.svg"):
+        assert f"results-figures/{figure.name}" in text
+    assert text.count("![") == len(list((tmp_path / "docs" / "results-figures").glob("*.svg"))) >= 4
+    shown = CliRunner().invoke(app, ["benchmark", "report", str(folder)])
+    assert shown.exit_code == 0
+    assert "labels saved by tangent-lcmd against random" in shown.output
+
+
+def test_a_changed_file_is_refused_and_a_longer_one_is_not(tmp_path: Path, model_file: Path) -> None:
+    path = write_file(tmp_path, model_file)
+    folder = tmp_path / "results"
+    benchmark(load_benchmark(path), folder, processes=1)
+    write_file(tmp_path, model_file, learners={"linearised": {**LINEARISED, "dim": 16}})
+    with pytest.raises(ConfigError, match=r"learners\.linearised\.dim: 32, the file now says 16"):
+        benchmark(load_benchmark(path), folder, processes=1)
+    more = {"random": None, "tangent-lcmd": None, "tangent-max-variance": None}
+    write_file(tmp_path, model_file, strategies=more)
+    assert benchmark(load_benchmark(path), folder, processes=1).done_now == 1
+
+
+def test_what_may_change() -> None:
+    old = {"model": "a", "tasks": {"x": {"batch": 1}}, "learners": {"l": {"seeds": 3, "strategies": None}}}
+    assert changed(old, old) is None
+    assert changed(old, {**old, "tasks": {"x": {"batch": 1}, "y": {}}}) is None
+    assert changed(old, {**old, "learners": {"l": {"seeds": 5, "strategies": ["r"]}}}) is None
+    assert changed(old, {**old, "learners": {"l": {"seeds": 2, "strategies": None}}}) == (
+        "learners.l.seeds",
+        3,
+        2,
+    )
+    assert changed(old, {**old, "tasks": {}}) == ("tasks.x", {"batch": 1}, None)
+    assert changed(old, {**old, "tasks": {"x": {"batch": 1, "more": 2}}}) == ("tasks.x.more", None, 2)
+
+
+def test_runs_come_seed_by_seed_and_targets_only_where_there_are_any(
+    tmp_path: Path, model_file: Path
+) -> None:
+    learners = {"linearised": {**LINEARISED, "seeds": 3}, "few": {**LINEARISED, "strategies": ["random"]}}
+    path = write_file(tmp_path, model_file, learners=learners)
+    runs = plan(load_benchmark(path))
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)
+    assert len(runs) == 3 * 2 + 1
+    aimless = yaml.safe_load(path.read_text())
+    aimless["tasks"]["tiny"].pop("target")
+    aimless["strategies"]["tangent-aimed"] = None
+    path.write_text(yaml.safe_dump(aimless))
+    assert not any(run.strategy == "tangent-aimed" for run in plan(load_benchmark(path)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"strategies": {"x": {"rule": "lcdm", "features": "tangent"}}}, "did you mean 'lcmd'"),
+        ({"strategies": {"x": {"rule": "lcmd"}}}, "without features"),
+        ({"strategies": {"x": {"rule": "lcmd", "features": "tangnt"}}}, "did you mean 'tangent'"),
+        ({"strategies": {"a b": {"rule": "random"}}}, "should match pattern"),
+        ({"tasks": {"x": {"kind": "h2"}}}, "h2-combustion"),
+        ({"tasks": {"x": {"pool": "pool.extxyz", "test": "t.extxyz", "tset": 1}}}, "unknown key 'tset'"),
+        ({"learners": {"l": {**LINEARISED, "strategies": ["rondom"]}}}, "did you mean 'random'"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, model_file: Path, keys: dict[str, Any], message: str) -> None:
+    path = write_file(tmp_path, model_file, **keys)
+    with pytest.raises(ConfigError, match=message):
+        load_benchmark(path)
+
+
+def test_the_linearised_learner_has_no_committee(tmp_path: Path, model_file: Path) -> None:
+    learners = {"l": {**LINEARISED, "strategies": ["committee-forces"]}}
+    path = write_file(tmp_path, model_file, strategies={"committee-forces": None}, learners=learners)
+    with pytest.raises(ConfigError, match="needs a committee"):
+        plan(load_benchmark(path))
+
+
+def test_scores_are_those_of_the_metrics(potential: MacePotential) -> None:
+    labelled = frames(24, seed=5)
+    scores = Scores.of(potential.predict(labelled), Truth.of(labelled))
+    twin = errors(potential, labelled)
+    found = scores.summary()
+    for key in ("energy_mae", "energy_rmse", "force_mae", "force_rmse"):
+        assert found[key] == pytest.approx(getattr(twin, key), rel=1e-4)
+    np.testing.assert_allclose(scores.energy_each, twin.energy_each)
+    found = agreement(scores.energy_each, scores, seed=0)
+    assert found["pearson_energy"] == pytest.approx(1.0)
+    assert found["spearman_energy"] == pytest.approx(1.0)
+    del labelled[0].arrays["REF_forces"]
+    partial = Scores.of(potential.predict(labelled), Truth.of(labelled))
+    assert partial.summary()["energy_mae"] == scores.summary()["energy_mae"]
+    assert partial.summary(np.arange(24) == 0)["force_mae"] is None
+
+
+def test_disagreement_is_the_spread_of_the_votes() -> None:
+    rng = np.random.default_rng(0)
+    votes = [[Labels(float(rng.normal()), rng.normal(size=(n, 3))) for n in (2, 3)] for _ in range(4)]
+    energy, forces = disagreement(votes, "energy"), disagreement(votes, "forces")
+    for i, n in enumerate((2, 3)):
+        assert energy[i] == pytest.approx(np.std([vote[i].energy for vote in votes]) / n)
+        spread = [
+            np.sqrt(sum(np.var([vote[i].forces[a, x] for vote in votes]) for x in range(3))) for a in range(n)
+        ]
+        assert forces[i] == pytest.approx(max(spread))
+
+
+def test_a_shortlist_leaves_the_extreme_out() -> None:
+    pool = rattled(8, seed=0)
+    base = [Labels(float(i), np.full((len(a), 3), float(i))) for i, a in enumerate(pool)]
+    values = alarming(base, pool, "force")
+    assert outside(values, [str(i) for i in range(8)], Shortlist(share=0.75)) == {"6", "7"}
+    energies = alarming(base, pool, "energy")
+    assert energies[:4] == pytest.approx(0.0)  # four formulas, each frame the lowest of its own
+    assert energies[4:] == pytest.approx([4.0 / len(a) for a in pool[4:]])
+
+
+def test_silhouette_and_components_of_groups_far_apart() -> None:
+    rng = np.random.default_rng(0)
+    near = np.concatenate([rng.normal(size=(10, 4)), rng.normal(size=(10, 4))])
+    far = near + np.repeat([[0.0], [50.0]], 10, axis=0)
+    names = ["a"] * 10 + ["b"] * 10
+    assert silhouette(far, names) > 0.9
+    assert abs(silhouette(near, names)) < 0.2
+    slow = []
+    for i in range(20):
+        distance = np.linalg.norm(near - near[i], axis=1)
+        own = np.array(names) == names[i]
+        a, b = distance[own].sum() / 9, distance[~own].mean()
+        slow.append((b - a) / max(a, b))
+    assert silhouette(near, names) == pytest.approx(np.mean(slow))
+    assert components(far).shape == (20, 2)
+    assert np.ptp(components(far)[:, 0]) > 1.5
+
+
+def test_principal_axes_keep_inner_products() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((12, 40), (40, 12)):
+        X = rng.normal(size=shape)
+        reduced = X @ principal_axes(X, 12)
+        np.testing.assert_allclose(reduced @ reduced.T, X @ X.T, atol=1e-9)
+        assert principal_axes(X, 5).shape == (shape[1], 5)
+
+
+@pytest.mark.slow
+def test_fine_tuning_with_a_committee_goes_on_after_a_kill(tmp_path: Path, model_file: Path) -> None:
+    strategies = {"random": None, "pair": {"rule": "committee", "members": 2}}
+    tuning = {"kind": "fine-tuning", "seeds": 1, "training": {"updates": 2, "batch_size": 2}}
+    path = write_file(tmp_path, model_file, strategies=strategies, learners={"fine-tuning": tuning})
+    folder = tmp_path / "results"
+    trainings = folder / "cache" / "trainings"
+    command = [sys.executable, "-m", "surveyor.cli", "benchmark", str(path), "-o", str(folder), "-p", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 300
+    while len(list(trainings.glob("*.npz"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    assert process.poll() is None, process.communicate()[1].decode()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {file.name: file.stat().st_mtime_ns for file in trainings.glob("*.npz")}
+    assert done
+    finished = subprocess.run(command, capture_output=True, check=False)
+    assert finished.returncode == 0, finished.stderr.decode()
+    assert {name: (trainings / name).stat().st_mtime_ns for name in done} == done  # nothing was trained twice
+    runs = {run["strategy"]: run for run in read_runs(folder)}
+    assert [point["labels"] for point in runs["pair"]["points"]] == [0, 4, 8, 12]
+    # three trainings of random; the committee shares none, since it predicts the pool too: 2 × 2 and the last
+    assert len(list(trainings.glob("*.npz"))) == 3 + 2 * 2 + 1
+    assert not list(trainings.glob("*.work"))
