@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ class CountingEMT(EMT):
 class FailingEMT(EMT):
     """EMT that fails in the named way for structures whose first atom is an oxygen."""
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, how: str, log: str = os.devnull) -> None:
         super().__init__()
-        self._how = how
+        self._how, self._log = how, Path(log)
 
     def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
         super().calculate(atoms, *args, **kwargs)
@@ -46,3 +47,8 @@ class FailingEMT(EMT):
             self.results["energy"] = float("nan")
         if self._how == "die":
             os._exit(3)
+        if self._how == "hang":
+            helper = subprocess.Popen(["sleep", "600"])  # as a calculator that runs a program
+            with self._log.open("a") as file:
+                file.write(f"{os.getpid()} {helper.pid}\n")
+            time.sleep(600)

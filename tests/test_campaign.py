@@ -52,7 +52,8 @@ def write_config(folder: Path, model: Path, log: Path, **changes: object) -> Pat
 
 
 def run(config: Path, folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "surveyor.cli", "run", str(config), "-o", str(folder), "--json"],
         env=environment,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +21,17 @@ from ase.calculators.emt import EMT
 from conftest import rattled
 from surveyor.errors import LabellingError, SurveyorError
 from surveyor.labelling import GFN2, CalculatorSpec, Ledger, LocalLabeller, compute
-from surveyor.labelling.spool import compute_once, finished, forget, read_result, write_result
+from surveyor.labelling.spool import (
+    STALE,
+    compute_once,
+    finished,
+    forget,
+    in_flight,
+    order,
+    read_result,
+    sweep,
+    write_result,
+)
 from surveyor.structures import structure_id
 from surveyor.types import Failure, Labels
 
@@ -28,7 +41,7 @@ EMT_SPEC = CalculatorSpec("ase.calculators.emt.EMT")
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes find the calculators of the tests."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def todo(n: int = 6, seed: int = 0) -> dict:
@@ -85,7 +98,7 @@ def test_local_labels_equal_direct_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("raise", "RuntimeError: SCF did not converge"), ("nan", "NaN or inf"), ("die", "process died 2 times")],
+    [("raise", "RuntimeError: SCF did not converge"), ("nan", "NaN or inf"), ("die", "its worker process died (exit code 3")],
 )
 def test_one_bad_structure_does_not_stop_the_others(how: str, reason: str) -> None:
     spec = CalculatorSpec("calculators:FailingEMT", {"how": how})
@@ -111,23 +124,85 @@ def test_calculators_that_cannot_be_had() -> None:
 
 
 def test_spool_computes_once(tmp_path: Path) -> None:
-    calls = []
+    calls, delivered = [], []
 
     def work() -> Labels:
         calls.append(1)
-        return Labels(1.25, np.eye(3), np.arange(6.0))
+        assert in_flight(tmp_path, "abc")
+        return Labels(1.25, np.eye(3), np.arange(6.0), core_seconds=3.0, doubt="not converged")
 
+    order(tmp_path, "abc")
     for _ in range(3):
-        result = compute_once(tmp_path, "abc", work)
+        compute_once(tmp_path, "abc", work, deliver=delivered.append)
+    for result in [*delivered, read_result(tmp_path, "abc")]:
         assert isinstance(result, Labels)
-        assert result.energy == 1.25
+        assert (result.energy, result.core_seconds, result.doubt) == (1.25, 3.0, "not converged")
         np.testing.assert_array_equal(result.stress, np.arange(6.0))
+    assert len(delivered) == 3
     assert len(calls) == 1
-    write_result(tmp_path, "bad", Failure("why"))
-    assert read_result(tmp_path, "bad") == Failure("why")
+    assert not in_flight(tmp_path, "abc")
+    write_result(tmp_path, "bad", Failure("why", final=True))
+    assert read_result(tmp_path, "bad") == Failure("why", final=True)
     assert finished(tmp_path) == ["abc", "bad"]
     forget(tmp_path, "abc")
     assert finished(tmp_path) == ["bad"]
+    # a second job for a label that was collected meanwhile has nothing to do
+    compute_once(tmp_path, "abc", work, deliver=delivered.append)
+    assert delivered[-1] is None
+    assert len(calls) == 1
+    sweep(tmp_path, ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_claims_count_while_their_heart_beats(tmp_path: Path) -> None:
+    claim = tmp_path / "abc.claim"
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    assert in_flight(tmp_path, "abc")
+    long_ago = time.time() - STALE - 5
+    os.utime(claim, (long_ago, long_ago))
+    assert not in_flight(tmp_path, "abc")  # a dead machine
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    claim.write_text(json.dumps({"host": socket.gethostname(), "pid": done.pid}))
+    assert not in_flight(tmp_path, "abc")  # a dead process of this machine, at once
+    claim.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    assert in_flight(tmp_path, "abc")
+
+
+def test_a_job_waits_for_the_claim_of_another_machine(tmp_path: Path) -> None:
+    delivered: list[object] = []
+    order(tmp_path, "abc")
+    (tmp_path / "abc.claim").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    job = threading.Thread(
+        target=compute_once,
+        args=(tmp_path, "abc", lambda: pytest.fail("computed twice")),
+        kwargs={"deliver": delivered.append},
+    )
+    job.start()
+    time.sleep(0.5)
+    assert not delivered
+    write_result(tmp_path, "abc", Failure("from the other machine"))
+    job.join(timeout=10)
+    assert delivered == [Failure("from the other machine")]
+
+
+def test_a_hung_calculator_is_killed_and_the_others_are_unharmed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    spec = CalculatorSpec("calculators:FailingEMT", {"how": "hang", "log": str(log)})
+    structures = todo(6)
+    results = dict(LocalLabeller(spec, processes=2, spool=tmp_path / "spool", time_limit=1.5)(structures))
+    assert results.keys() == structures.keys()
+    for name, atoms in structures.items():
+        if atoms.symbols[0] == "O":
+            assert results[name].reason == "it took longer than the time limit of 1.5 s"
+            assert results[name].final
+            assert results[name].core_seconds == 1.5
+        else:
+            assert isinstance(results[name], Labels)
+    for pid in log.read_text().split():  # nothing hangs on
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_results_left_by_a_killed_campaign_are_harvested(tmp_path: Path) -> None:
@@ -160,7 +235,7 @@ if __name__ == "__main__":
     parent = subprocess.Popen([sys.executable, "-W", "ignore", str(path)])
     spool = tmp_path / "spool"
     deadline = time.monotonic() + 90
-    while not list(spool.glob("*.lock")):  # the first job has begun
+    while not list(spool.glob("*.claim")):  # the first job has begun
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(parent.pid, signal.SIGKILL)
