@@ -98,7 +98,11 @@ def test_local_labels_equal_direct_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("raise", "RuntimeError: SCF did not converge"), ("nan", "NaN or inf"), ("die", "its worker process died (exit code 3")],
+    [
+        ("raise", "RuntimeError: SCF did not converge"),
+        ("nan", "NaN or inf"),
+        ("die", "its worker process died (exit code 3"),
+    ],
 )
 def test_one_bad_structure_does_not_stop_the_others(how: str, reason: str) -> None:
     spec = CalculatorSpec("calculators:FailingEMT", {"how": how})

@@ -1,9 +1,19 @@
 """The loop: ask for labels, tell them, train, evaluate; all of it on disk, any of it resumable."""
 
 from surveyor.campaign.campaign import Campaign
+from surveyor.campaign.labelling import LabelRules
 from surveyor.campaign.lock import CampaignLock
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import CampaignRecord, RoundRecord, read_campaign
 from surveyor.campaign.stopping import Stopping
 
-__all__ = ["Campaign", "CampaignLock", "CampaignRecord", "Plan", "RoundRecord", "Stopping", "read_campaign"]
+__all__ = [
+    "Campaign",
+    "CampaignLock",
+    "CampaignRecord",
+    "LabelRules",
+    "Plan",
+    "RoundRecord",
+    "Stopping",
+    "read_campaign",
+]

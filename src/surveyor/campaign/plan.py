@@ -9,6 +9,7 @@ from pathlib import Path
 from ase import Atoms
 
 from surveyor.acquisition import Rule
+from surveyor.campaign.labelling import LabelRules
 from surveyor.campaign.stopping import Stopping
 from surveyor.types import FeatureMap, Potential, Trainer
 
@@ -32,6 +33,8 @@ class Plan:
     | test             | labelled structures that are never trained on                                  |
     | target           | unlabelled structures that the rule aims at, where it does                     |
     | stopping         | limits                                                                         |
+    | label_rules      | retries, quarantine, and how many labels a round needs                         |
+    | training_cores   | cores that training uses, for the accounts                                     |
     | valid_fraction   | share of the labelled structures that chooses the best epoch instead of training |
     | seed             | of everything random                                                           |
     """
@@ -49,5 +52,7 @@ class Plan:
     test: Sequence[Atoms] = ()
     target: Sequence[Atoms] = ()
     stopping: Stopping = field(default_factory=Stopping)
+    label_rules: LabelRules = field(default_factory=LabelRules)
+    training_cores: int = 1
     valid_fraction: float = 0.1
     seed: int = 0

@@ -7,6 +7,7 @@ import typer
 from surveyor.cli.campaign import report, run, status
 from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
+from surveyor.cli.held import held, release
 from surveyor.cli.pretrain import pretrain
 from surveyor.cli.select import select
 
@@ -31,6 +32,10 @@ def main(
         raise typer.Exit
 
 
+label = typer.Typer(no_args_is_help=True, help="Labels of a campaign that need a person's eye.")
+label.command()(held)
+label.command()(release)
+
 app.command()(select)
 app.command()(embed)
 app.command()(run)
@@ -38,3 +43,4 @@ app.command()(status)
 app.command()(report)
 app.command()(pretrain)
 app.command()(doctor)
+app.add_typer(label, name="label")

@@ -41,11 +41,13 @@ def run(
         with CampaignLock(target):
             keep_config(settings, target)
             progress = make_progress()
-            labeller = build_labeller(settings.labels, target)
+            labeller = build_labeller(settings, target)
             campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
             while campaign.stopped is None:
                 record = campaign.step(labeller)
                 typer.echo(_line(record), err=True)
+                for note in record.notes:
+                    typer.echo(f"  {note}", err=True)
             rounds, stopped = campaign.rounds, campaign.stopped
         page = _write_report(target)
         console = Console()
@@ -69,13 +71,30 @@ def status(
 
         record = read_campaign(folder)
         if as_json:
-            typer.echo(json.dumps({**_summary(record.rounds, None), "stopped": record.stopped}))
+            typer.echo(
+                json.dumps(
+                    {
+                        **_summary(record.rounds, None),
+                        "stopped": record.stopped,
+                        "failed": len(record.failures),
+                        "quarantined": len(record.quarantined),
+                        "core_hours": record.core_hours,
+                    }
+                )
+            )
             return
         console = Console()
         console.print(_table(record.rounds))
         console.print(
             f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
         )
+        console.print(f"cost:    {record.core_hours:.3g} core hours of labelling and training")
+        if record.failures or record.quarantined:
+            console.print(
+                f"labels:  {len(record.failures)} failed, {len(record.quarantined)} in quarantine; "
+                f"surveyor label held {folder} shows them",
+                soft_wrap=True,
+            )
 
 
 def report(
@@ -112,7 +131,7 @@ def _line(record: RoundRecord) -> str:
 def _table(rounds: tuple[RoundRecord, ...]) -> Table:
     table = Table(title="rounds")
     for column in (
-        "round", "labels", "failed", "energy MAE\nmeV/atom", "force MAE\nmeV/Å",
+        "round", "labels", "failed", "held", "energy MAE\nmeV/atom", "force MAE\nmeV/Å",
         "Pearson\nstd, force", "time\ns",
     ):  # fmt: skip
         table.add_column(column, justify="right")
@@ -121,6 +140,7 @@ def _table(rounds: tuple[RoundRecord, ...]) -> Table:
             "0 (before)" if record.number == 0 else str(record.number),
             str(record.labels),
             str(record.failed),
+            str(record.quarantined),
             _number(record.energy_mae),
             _number(record.force_mae),
             _number(record.pearson_force, 2),

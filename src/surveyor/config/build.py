@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +10,28 @@ from typing import TYPE_CHECKING
 from ase import Atoms
 
 from surveyor.acquisition import Rule
-from surveyor.campaign import Plan, Stopping
+from surveyor.campaign import LabelRules, Plan, Stopping
 from surveyor.config.registries import FEATURES, RULES
-from surveyor.config.schema import CampaignConfig, FeatureConfig, LabelConfig, SelectionConfig
+from surveyor.config.schema import (
+    CampaignConfig,
+    FeatureConfig,
+    LabelConfig,
+    LocalEngineConfig,
+    SelectionConfig,
+)
 from surveyor.features.store import StorableFeatureMap
-from surveyor.labelling import GFN2, CalculatorSpec, LocalLabeller
+from surveyor.labelling import (
+    GFN2,
+    CalculatorSpec,
+    DaskEngine,
+    Engine,
+    EngineLabeller,
+    LocalEngine,
+    ParslEngine,
+    SlurmEngine,
+)
+from surveyor.labelling.retries import Retries
+from surveyor.labelling.screening import Screening
 from surveyor.structures import StructureFile, labels_of
 from surveyor.types import Potential
 
@@ -40,10 +58,33 @@ def calculator_spec(config: LabelConfig) -> CalculatorSpec:
     return CalculatorSpec(config.calculator, config.settings, config.charge_key, config.spin_key)
 
 
-def build_labeller(config: LabelConfig, folder: Path) -> LocalLabeller:
-    """Labels from local processes, which hand results over through a folder of the campaign."""
-    return LocalLabeller(
-        calculator_spec(config), processes=config.processes, spool=folder / "labels" / "spool"
+def build_engine(config: CampaignConfig) -> Engine:
+    """The engine that the configuration chooses and sizes."""
+    settings = config.engine
+    if isinstance(settings, LocalEngineConfig):
+        return LocalEngine(
+            config.labels.processes or max(1, (os.cpu_count() or 1) // settings.cores), settings.cores
+        )
+    kinds: dict[str, Callable[..., Engine]] = {"slurm": SlurmEngine, "parsl": ParslEngine, "dask": DaskEngine}
+    return kinds[settings.kind](**settings.model_dump(exclude={"kind"}))
+
+
+def build_labeller(config: CampaignConfig, folder: Path) -> EngineLabeller:
+    """Labels from an engine, which hands results over through a folder of the campaign."""
+    return EngineLabeller(
+        calculator_spec(config.labels),
+        build_engine(config),
+        spool=folder / "labels" / "spool",
+        time_limit=config.labels.time_limit,
+    )
+
+
+def build_label_rules(config: LabelConfig) -> LabelRules:
+    """What happens to labels that fail or look suspicious."""
+    return LabelRules(
+        retries=Retries(config.retries, config.retry_wait),
+        screening=Screening(config.max_force, config.outlier),
+        minimum=config.minimum,
     )
 
 
@@ -75,6 +116,8 @@ def build_plan(config: CampaignConfig) -> Plan:
         test=test,
         target=[] if config.target is None else list(StructureFile(config.target, potential.elements)),
         stopping=Stopping(**config.stop.model_dump()),
+        label_rules=build_label_rules(config.labels),
+        training_cores=training.threads or os.cpu_count() or 1,
         valid_fraction=training.valid_fraction,
         seed=config.seed,
     )

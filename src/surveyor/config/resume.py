@@ -10,10 +10,20 @@ import yaml
 from surveyor.config.loading import resolved_yaml
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import CampaignError
-from surveyor.specs import read_yaml
+from surveyor.specs import read_yaml, validate
 from surveyor.structures.writing import atomic_write
 
-MAY_CHANGE = ("stop", "labels.processes", "training.threads", "device")
+MAY_CHANGE = (
+    "stop",
+    "engine",
+    "labels.processes",
+    "labels.time_limit",
+    "labels.retries",
+    "labels.retry_wait",
+    "labels.minimum",
+    "training.threads",
+    "device",
+)
 """Settings that change how far or how fast a campaign goes, not what it means."""
 
 
@@ -26,7 +36,9 @@ def keep_config(config: CampaignConfig, folder: Path) -> None:
     path = folder / "config.yaml"
     text = resolved_yaml(config)
     if path.exists():
-        before, now = _flat(read_yaml(path)), _flat(yaml.safe_load(text))
+        # Through the schema: a setting that is newer than the campaign had its default then.
+        started = validate(CampaignConfig, read_yaml(path), path)
+        before, now = _flat(yaml.safe_load(resolved_yaml(started))), _flat(yaml.safe_load(text))
         changed = [
             key
             for key in sorted({*before, *now})

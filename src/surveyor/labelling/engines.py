@@ -1,8 +1,8 @@
-"""Where labels are computed: every engine opens a `concurrent.futures.Executor`, and nothing else is asked of it.
+"""Where labels are computed: every engine opens a `concurrent.futures.Executor`; nothing else is asked of it.
 
 What survives the death of the submitting process differs, and the spool makes up for it (see
-`docs/scaling-up.md`): a job that runs ends and leaves its result there, whatever the engine; a job that waits in
-a queue either goes with the submitter (local, Parsl, Dask) or is found again (Slurm).
+`docs/scaling-up.md`): a job that runs ends and leaves its result there, whatever the engine; a job that waits
+in a queue either goes with the submitter (local, Parsl, Dask) or is found again (Slurm).
 """
 
 from __future__ import annotations
@@ -230,9 +230,13 @@ class DaskEngine:
             if address is None:
                 address = stack.enter_context(
                     distributed.LocalCluster(
-                        n_workers=self.workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
-                        local_directory=str(spool / "dask"), silence_logs=50,
-                    )  # fmt: skip
+                        n_workers=self.workers,
+                        threads_per_worker=1,
+                        host="127.0.0.1",
+                        dashboard_address=None,
+                        local_directory=str(spool / "dask"),
+                        silence_logs=50,
+                    )
                 )
                 stack.callback(shutil.rmtree, spool / "dask", ignore_errors=True)
             try:

@@ -40,7 +40,12 @@ class EngineLabeller:
     """
 
     def __init__(
-        self, spec: CalculatorSpec, engine: Engine, *, spool: Path | None = None, time_limit: float | None = None
+        self,
+        spec: CalculatorSpec,
+        engine: Engine,
+        *,
+        spool: Path | None = None,
+        time_limit: float | None = None,
     ) -> None:
         spec.load_class()
         self.spec = spec

@@ -110,8 +110,8 @@ def _ordered(folder: Path, name: str) -> bool:
 def _claim(folder: Path, name: str) -> bool:
     """Make the claim, unless a living one is there.
 
-    Two processes that find the same dead claim at the same moment could both take it over; that needs two jobs
-    for one structure on two machines, and costs one label computed twice.
+    Two processes that find the same dead claim at the same moment could both take it over; that needs two
+    jobs for one structure on two machines, and costs one label computed twice.
     """
     path = folder / f"{name}.claim"
     if path.exists() and not _alive(path):

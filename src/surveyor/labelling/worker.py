@@ -109,7 +109,9 @@ class Worker:
             code = self.kill()
             cost = 0.0 if begin is None else (time.monotonic() - begin) * job.cores
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            return read_result(job.spool, job.name) or Failure(f"its worker process died ({how}; out of memory?)", core_seconds=cost)
+            return read_result(job.spool, job.name) or Failure(
+                f"its worker process died ({how}; out of memory?)", core_seconds=cost
+            )
 
     @property
     def usable(self) -> bool:
@@ -222,12 +224,10 @@ def _guard(limit: float | None) -> Any:
     timer = threading.Timer(limit + GRACE, os.killpg, (0, signal.SIGKILL))
     timer.daemon = True
     timer.start()
-    # Where a calculation hangs without letting go of the interpreter, no thread runs; the system's alarm does.
+    # A calculation may hang without letting any thread run; the alarm of the system still comes.
     signal.setitimer(signal.ITIMER_REAL, limit + 2 * GRACE)
     try:
         yield
     finally:
         timer.cancel()
         signal.setitimer(signal.ITIMER_REAL, 0)
-
-
