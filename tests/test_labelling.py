@@ -15,12 +15,15 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
 from conftest import rattled
 from surveyor.errors import LabellingError, SurveyorError
 from surveyor.labelling import GFN2, CalculatorSpec, Ledger, LocalLabeller, compute
+from surveyor.labelling.journal import Journal
+from surveyor.labelling.screening import Screening
 from surveyor.labelling.spool import (
     STALE,
     compute_once,
@@ -32,7 +35,7 @@ from surveyor.labelling.spool import (
     sweep,
     write_result,
 )
-from surveyor.structures import structure_id
+from surveyor.structures import structure_id, with_labels
 from surveyor.types import Failure, Labels
 
 EMT_SPEC = CalculatorSpec("ase.calculators.emt.EMT")
@@ -358,6 +361,117 @@ except SurveyorError as error:
     assert "could not write" in done.stdout, done.stderr
     assert ledger.path.read_bytes() == content
     assert list(Ledger(tmp_path, "emt").structures) == list(structures)
+
+
+# ---- quarantine -------------------------------------------------------------------------------------
+
+
+def with_energy(atoms: Atoms, energy: float, force: float = 1.0) -> Atoms:
+    return with_labels(atoms, Labels(energy, np.full((len(atoms), 3), force / 3**0.5)))
+
+
+def water_and_methane(n: int, seed: int = 0) -> dict[str, Atoms]:
+    """Energies that are a sum over elements plus 20 meV/atom of noise."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: with_energy(
+            atoms,
+            sum({1: -13.6, 6: -1029.0, 7: -1485.0, 8: -2042.0}[z] for z in atoms.numbers)
+            + len(atoms) * rng.normal(0, 0.02),
+        )
+        for name, atoms in todo(n, seed).items()
+    }
+
+
+def test_usual_labels_are_not_suspicious() -> None:
+    labels = water_and_methane(60)
+    names = list(labels)
+    new = {name: labels[name] for name in names[:20]}
+    assert Screening().suspicious(new, [labels[name] for name in names[20:]]) == {}
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1 / 27.2114, 0.0), (1.0, 5.0), (23.06, 0.0)])
+def test_an_energy_in_another_unit_or_of_another_state_is_suspicious(factor: float, shift: float) -> None:
+    labels = water_and_methane(60)
+    names = list(labels)
+    odd = names[3]
+    energy = labels[odd].info["REF_energy"] * factor + shift * len(labels[odd])
+    labels[odd] = with_energy(labels[odd], energy)
+    new = {name: labels[name] for name in names[:20]}
+    reasons = Screening().suspicious(new, [labels[name] for name in names[20:]])
+    assert list(reasons) == [odd]
+    assert "eV/atom off the other labels" in reasons[odd]
+    assert Screening(outlier=None).suspicious(new, [labels[name] for name in names[20:]]) == {}
+    few = {name: labels[name] for name in names[:8]}
+    assert Screening().suspicious(few, []) == {}  # too few labels to know what is usual
+
+
+def test_large_forces_and_doubts_are_suspicious() -> None:
+    labels = water_and_methane(4)
+    a, b, *_ = labels
+    labels[a] = with_energy(labels[a], labels[a].info["REF_energy"], force=150.0)
+    labels[b].info["surveyor_doubt"] = "the SCF did not converge"
+    reasons = Screening().suspicious(labels, [])
+    assert reasons == {a: "a force of 150.0 eV/Å, above the limit of 100", b: "the SCF did not converge"}
+    assert list(Screening(max_force=None).suspicious(labels, [])) == [b]
+
+
+def test_what_was_released_stays_released(tmp_path: Path) -> None:
+    ledger, structures = filled(tmp_path, 2)
+    first, second = structures
+    ledger.quarantine(first, "odd")
+    ledger.append_failure("f" * 32, Failure("no luck", core_seconds=2.5))
+    assert list(ledger.trusted) == [second]
+    again = Ledger(tmp_path, "emt")
+    assert again.quarantined == {first: "odd"}
+    assert again.cost("f" * 32) == 2.5
+    assert again.release(first) == "label"
+    assert again.release("f" * 32) == "failure"
+    last = Ledger(tmp_path, "emt", read_only=True)
+    assert list(last.trusted) == [first, second]
+    assert (last.quarantined, last.failures) == ({}, {})
+    assert last.released(first)
+    with pytest.raises(LabellingError, match="neither in quarantine nor failed"):
+        again.release(second)
+    with pytest.raises(LabellingError, match="there is no label"):
+        again.quarantine("0" * 32, "?")
+
+
+def test_a_torn_line_of_a_journal_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path)
+    journal.append("a", reason="one")
+    whole = path.read_bytes()
+    journal.append("b", reason="two")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert Journal(path, read_only=True).names == ["a"]
+    assert Journal(path).names == ["a"]
+    assert path.read_bytes() == whole
+
+
+def test_a_result_that_cannot_be_written_is_kept_until_it_can_be(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    order(spool, "abc")
+    delivered: list[object] = []
+    broken = threading.Event()
+
+    def work() -> Labels:
+        (spool / "abc.json").mkdir()  # no file can take this place
+        broken.set()
+        return Labels(1.0, np.zeros((1, 3)))
+
+    job = threading.Thread(
+        target=compute_once, args=(spool, "abc", work), kwargs={"deliver": delivered.append}
+    )
+    job.start()
+    assert broken.wait(10)
+    time.sleep(0.5)
+    assert job.is_alive()
+    assert len(delivered) == 1
+    assert in_flight(spool, "abc")
+    (spool / "abc.json").rmdir()
+    job.join(timeout=20)
+    assert read_result(spool, "abc") is not None
 
 
 def test_errors_are_of_one_family() -> None:
