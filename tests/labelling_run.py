@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from conftest import rattled
+from molecules import rattled
 from surveyor.labelling import (
     CalculatorSpec,
     DaskEngine,

@@ -235,7 +235,7 @@ class DaskEngine:
                         host="127.0.0.1",
                         dashboard_address=None,
                         local_directory=str(spool / "dask"),
-                        silence_logs=50,
+                        silence_logs=20,
                     )
                 )
                 stack.callback(shutil.rmtree, spool / "dask", ignore_errors=True)

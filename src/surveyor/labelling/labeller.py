@@ -97,11 +97,9 @@ class EngineLabeller:
                     continue
                 order(spool, name)
                 running[self._submit(executor, waiting[name], name, spool)] = name
-            if running:
-                done, _ = wait(running, timeout=POLL, return_when=FIRST_COMPLETED)
-            else:
-                done = set()
-                time.sleep(POLL)
+            done = wait(running, timeout=POLL, return_when=FIRST_COMPLETED).done if running else _pause()
+            # The spool is the shorter way, and the only one where an engine loses sight of a job.
+            done |= {future for future, name in running.items() if (spool / f"{name}.json").exists()}
             for future in done:
                 name = running.pop(future)
                 result, why = _outcome(future, spool, name)
@@ -139,9 +137,16 @@ class EngineLabeller:
             ) from error
 
 
+def _pause() -> set[Future[Result | None]]:
+    time.sleep(POLL)
+    return set()
+
+
 def _outcome(future: Future[Result | None], spool: Path, name: str) -> tuple[Result | None, str]:
-    """The result, from the future or from the spool; or None, and why there is none."""
+    """The result, from the spool or from the future; or None, and why there is none."""
     why = "no result"
+    if not future.done():
+        return read_result(spool, name), why
     try:
         result = future.result()
     except SurveyorError:

@@ -30,7 +30,7 @@ class Screening:
     | max_force | a force component vector is longer; None: any length goes                      | eV/Å |
     | outlier   | its energy is this many robust standard deviations off the others; None: never |      |
 
-    The energy that is compared is the residual per atom of a per-element fit,
+    The energy that is compared is the residual per atom of a per-element fit (of least absolute residuals),
 
         r(x) = [E(x) − Σ_z n_z(x) δ_z] / n(x),     s = 1.4826 · median |r − median r|
 
@@ -67,20 +67,21 @@ class Screening:
         counts = np.array([[np.count_nonzero(atoms.numbers == z) for z in elements] for atoms in structures])
         shares = counts / counts.sum(axis=1, keepdims=True)
         energies = np.array([labels_of(atoms).energy / len(atoms) for atoms in structures])
-        off, spread = _robust(shares, energies, self.outlier)
+        off, spread = _robust(shares, energies)
         return [(float(value), spread) for value in off[: len(new)]]
 
 
-def _robust(shares: Float64Array, energies: Float64Array, limit: float) -> tuple[Float64Array, float]:
-    """Residuals about their median, and their spread; outliers are left out of the fit."""
-    inside = np.ones(len(energies), dtype=bool)
-    for _ in range(5):
-        shifts = np.linalg.lstsq(shares[inside], energies[inside], rcond=None)[0]
+def _robust(shares: Float64Array, energies: Float64Array) -> tuple[Float64Array, float]:
+    """Residuals of the fit of least Σ |r| about their median, and their spread.
+
+    Least squares would bend to the very labels that are looked for. The sum of absolute residuals is
+    minimised by least squares with weights 1/|r|, again and again.
+    """
+    weights = np.ones(len(energies))
+    for _ in range(50):
+        root = np.sqrt(weights)
+        shifts = np.linalg.lstsq(shares * root[:, None], energies * root, rcond=None)[0]
         residual = energies - shares @ shifts
-        off = residual - np.median(residual)
-        spread = max(1.4826 * float(np.median(np.abs(off))), MIN_SPREAD)
-        now = np.abs(off) <= limit * spread
-        if (now == inside).all():
-            break
-        inside = now
-    return off, spread
+        weights = 1 / np.maximum(np.abs(residual), MIN_SPREAD)
+    off = residual - np.median(residual)
+    return off, max(1.4826 * float(np.median(np.abs(off))), MIN_SPREAD)
