@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chaos_run import mood
+from calculators import mood
 from surveyor.campaign import read_campaign
 from surveyor.labelling import Ledger
 from test_campaign import labels_in, run, write_config

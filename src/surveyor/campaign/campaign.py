@@ -15,7 +15,6 @@ from ase import Atoms
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
-from surveyor.campaign.labelling import Harvest, harvest, screen, settled
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -32,6 +31,7 @@ from surveyor.campaign.records import (
 from surveyor.campaign.validation import split_validation
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
+from surveyor.labelling.rules import Harvest, harvest, screen, settled
 from surveyor.metrics import errors
 from surveyor.progress import Progress, Silent
 from surveyor.structures.identity import structure_id

@@ -9,8 +9,8 @@ from pathlib import Path
 from ase import Atoms
 
 from surveyor.acquisition import Rule
-from surveyor.campaign.labelling import LabelRules
 from surveyor.campaign.stopping import Stopping
+from surveyor.labelling.rules import LabelRules
 from surveyor.types import FeatureMap, Potential, Trainer
 
 

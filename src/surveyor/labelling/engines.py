@@ -225,7 +225,12 @@ class DaskEngine:
     @contextlib.contextmanager
     def open(self, spool: Path) -> Iterator[Executor]:
         distributed = _load("distributed", "dask")
+        import dask
+
         with contextlib.ExitStack() as stack:
+            # A busy machine starts its workers slowly; a worker that gives up is not started again.
+            patient = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "120s"}
+            stack.enter_context(dask.config.set(patient))
             address: Any = self.scheduler
             if address is None:
                 address = stack.enter_context(
@@ -235,7 +240,7 @@ class DaskEngine:
                         host="127.0.0.1",
                         dashboard_address=None,
                         local_directory=str(spool / "dask"),
-                        silence_logs=20,
+                        silence_logs=50,
                     )
                 )
                 stack.callback(shutil.rmtree, spool / "dask", ignore_errors=True)

@@ -206,6 +206,7 @@ def serve(descriptor: int) -> None:
 
 def _timed(job: Job, deliver: Callable[[object], None]) -> Callable[[], Result]:
     def work() -> Result:
+        job.spec.load_class()  # an import may take its time; the limit is for the calculation
         deliver("begun")
         with _guard(job.time_limit):
             begin = time.monotonic()

@@ -1,4 +1,4 @@
-"""How a campaign deals with labels that fail, are suspicious, or stay away."""
+"""What happens to a batch: labels that fail, are suspicious, or stay away."""
 
 from __future__ import annotations
 
