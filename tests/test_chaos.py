@@ -154,8 +154,8 @@ def test_ninety_kills_of_the_labelling(tmp_path: Path, small_disk: Path | None) 
     assert current.last == quiet.last
 
     ends, wanted = counts(calls, "end"), counts(quiet_calls, "end")
-    good = {name for name in wanted if mood(name) != "raise"}
-    twice = {name: ends[name] - 1 for name in good if ends[name] > 1}
+    once = {name for name in wanted if mood(name) != "raise"}  # what raises is tried again on purpose
+    twice = {name: ends[name] - 1 for name in once if ends[name] > 1}
     undisturbed, disturbed = outcome(tmp_path / "quiet"), outcome(folder)
     lost = set(undisturbed[0]) - set(disturbed[0])
     killed_twice = sum(min(count, in_hand[name]) for name, count in twice.items())

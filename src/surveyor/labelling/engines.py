@@ -228,8 +228,11 @@ class DaskEngine:
         import dask
 
         with contextlib.ExitStack() as stack:
-            # A busy machine starts its workers slowly; a worker that gives up is not started again.
-            patient = {"distributed.comm.timeouts.connect": "120s", "distributed.comm.timeouts.tcp": "120s"}
+            # A busy machine starts a killed worker again slowly; a local cluster gives it up after this time.
+            patient = {
+                "distributed.deploy.lost-worker-timeout": "10 minutes",
+                "distributed.comm.timeouts.connect": "2 minutes",
+            }
             stack.enter_context(dask.config.set(patient))
             address: Any = self.scheduler
             if address is None:
