@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -285,6 +287,22 @@ def test_a_second_process_is_turned_away_and_status_still_works(tmp_path: Path, 
 def test_a_lock_of_another_host_is_respected(tmp_path: Path) -> None:
     (tmp_path / "owner.lock").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
     with pytest.raises(CampaignError, match="on another machine, elsewhere"), CampaignLock(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_guarded_by_the_owner_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("surveyor.campaign.lock.fcntl.flock", no_locks)
+    with CampaignLock(tmp_path), pytest.raises(CampaignError, match="in the hands of"):
+        CampaignLock(tmp_path).__enter__()
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    (tmp_path / "owner.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": done.pid}))
+    with CampaignLock(tmp_path):  # its owner is dead
         pass
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -62,8 +62,17 @@ def validate(schema: type[Config], content: dict[str, Any], path: Path) -> Confi
 
 
 def _keys_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    kinds: list[
+        type[BaseModel]
+    ] = []  # of a section that comes in several kinds; the next part names the kind
     for part in location:
+        if kinds:
+            schema = next(kind for kind in kinds if part in get_args(kind.model_fields["kind"].annotation))
+            kinds = []
+            continue
         annotation = schema.model_fields[str(part)].annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             schema = annotation
+        else:
+            kinds = [k for k in get_args(annotation) if isinstance(k, type) and issubclass(k, BaseModel)]
     return list(schema.model_fields)

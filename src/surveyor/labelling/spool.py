@@ -168,10 +168,11 @@ def _alive(claim: Path) -> bool:
         on_this_machine, pid = owner["host"] == socket.gethostname(), int(owner["pid"])
     except (ValueError, KeyError, TypeError):
         return True  # just being written
-    return not on_this_machine or _runs(pid)
+    return not on_this_machine or is_running(pid)
 
 
-def _runs(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine is alive."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
