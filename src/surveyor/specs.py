@@ -62,9 +62,7 @@ def validate(schema: type[Config], content: dict[str, Any], path: Path) -> Confi
 
 
 def _keys_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    kinds: list[
-        type[BaseModel]
-    ] = []  # of a section that comes in several kinds; the next part names the kind
+    kinds: list[type[BaseModel]] = []  # of a section that comes in kinds: the next part names one
     for part in location:
         if kinds:
             schema = next(kind for kind in kinds if part in get_args(kind.model_fields["kind"].annotation))
