@@ -44,7 +44,7 @@ def test_the_shortest_file_works_and_paths_start_at_the_file(tmp_path: Path) -> 
         ("pool: a\nengine: {kind: slurmy}", "engine"),
         (
             "pool: a\nengine: {kind: slurm, partitoin: long}",
-            r"engine.slurm.partitoin'\n(.|\n)*did you mean 'partition'",
+            r"slurm.partitoin'\n(.|\n)*did you mean 'partition'",
         ),
         ("pool: a\nengine: {kind: local, partition: long}", r"partition"),
         ("- a\n- b", "expected: a mapping"),

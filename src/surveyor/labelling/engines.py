@@ -183,15 +183,24 @@ class ParslEngine:
             executors=[executor], run_dir=str(folder), strategy="none", usage_tracking=0, retries=0,
             initialize_logging=False,
         )  # fmt: skip
-        with ParslPoolExecutor(config) as pool:
-            yield pool
+        before = os.environ.get("PATH", os.defpath)
+        os.environ["PATH"] = _with_scripts(before)
+        try:
+            with ParslPoolExecutor(config) as pool:
+                yield pool
+        finally:
+            os.environ["PATH"] = before
         shutil.rmtree(folder, ignore_errors=True)
 
     def _provider(self) -> Any:
         from parsl.providers import LocalProvider, SlurmProvider
 
         # Workers import what this process can import.
-        setup = [f'export PYTHONPATH="{os.pathsep.join(path for path in sys.path if path)}"', *self.setup]
+        setup = [
+            f'export PYTHONPATH="{os.pathsep.join(path for path in sys.path if path)}"',
+            f'export PATH="{_with_scripts("$PATH")}"',
+            *self.setup,
+        ]
         if self.blocks == 0:
             return LocalProvider(init_blocks=1, max_blocks=1, worker_init="\n".join(setup))
         minutes = max(1, round(60 * self.hours))
@@ -261,6 +270,11 @@ class DaskEngine:
                 yield executor
             finally:
                 executor.shutdown(wait=False)
+
+
+def _with_scripts(path: str) -> str:
+    """A search path with the programs of this environment, which need not be activated."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{path}"
 
 
 def _load(package: str, extra: str) -> Any:
