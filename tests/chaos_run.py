@@ -20,7 +20,7 @@ from surveyor.structures import structure_id
 from surveyor.types import Failure
 
 TIME_LIMIT = 15.0
-RULES = LabelRules(Retries(times=5, wait=0.1), minimum=0.5)
+RULES = LabelRules(Retries(times=8, wait=0.02), minimum=0.5)
 
 
 def main(folder: Path, calls: Path, n: int) -> None:

@@ -127,7 +127,7 @@ def test_ninety_kills_of_the_labelling(tmp_path: Path, small_disk: Path | None) 
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.5))
         if event == "worker":
-            while not current.over and not (busy := workers_of(current.process.pid)):
+            while not current.over and not (busy := workers_of(folder / "spool")):
                 time.sleep(0.02)
             if not current.over:
                 victim = int(random.choice(sorted(busy)))

@@ -63,24 +63,16 @@ def check(folder: Path, n: int) -> Counter[str]:
     return calls
 
 
-def workers_of(submitter: int) -> dict[int, int]:
-    """Busy surveyor workers below the submitter: process id → id of the engine's process that owns it."""
-    parents, commands = {}, {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                parents[int(entry.name)] = int(stat[1])
-                commands[int(entry.name)] = (entry / "cmdline").read_text()
-            except OSError:
-                continue
+def workers_of(spool: Path) -> dict[int, int]:
+    """Workers that compute something now, by their claims: process id → id of the engine's process above."""
     found = {}
-    for pid, command in commands.items():
-        above = parents[pid]
-        while above in parents and above != submitter:
-            above = parents[above]
-        if above == submitter and "surveyor.labelling.worker import serve" in command:
-            found[pid] = parents[pid]
+    for claim in spool.glob("*.claim"):
+        try:
+            pid = int(json.loads(claim.read_text())["pid"])
+            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            found[pid] = int(stat[1])
+        except (OSError, ValueError):
+            continue
     return found
 
 
@@ -179,9 +171,11 @@ def test_processes_killed_in_the_middle_of_a_job(
     folder = tmp_path / "c"
     process = start(folder, 10, engine, seconds=2.0)
     read_until(process, "labelled 2")
-    time.sleep(1.0)  # in the middle of the next jobs
-    owners = workers_of(process.pid)
-    assert owners
+    deadline = time.monotonic() + 120
+    while not (owners := workers_of(folder / "spool")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(0.5)  # in the middle of the next jobs
     if victim == "submitter":
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()

@@ -60,6 +60,10 @@ class Abandoned(Exception):  # noqa: N818  (a notice, not an error)
     """The campaign ends; the job goes on without it, and its result waits in the spool."""
 
 
+class WorkerLost(Exception):  # noqa: N818
+    """A worker died before it began with the job: that says nothing about the structure."""
+
+
 class Worker:
     """The parent's handle on a worker process."""
 
@@ -83,6 +87,7 @@ class Worker:
 
         Raises:
             Abandoned: `leave` was set.
+            WorkerLost: the worker died before it began.
             SurveyorError: the calculator's settings cannot work, or the disk is full.
         """
         begin = None
@@ -107,8 +112,10 @@ class Worker:
                     return message  # type: ignore[no-any-return]
         except (EOFError, BrokenPipeError, ConnectionResetError):
             code = self.kill()
-            cost = 0.0 if begin is None else (time.monotonic() - begin) * job.cores
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            if begin is None:
+                raise WorkerLost(f"a worker died before it began ({how})") from None
+            cost = (time.monotonic() - begin) * job.cores
             return read_result(job.spool, job.name) or Failure(
                 f"its worker process died ({how}; out of memory?)", core_seconds=cost
             )
