@@ -97,14 +97,12 @@ class Campaign:
 
     @property
     def stopped(self) -> str | None:
-        """Why the campaign has ended, or None; limits that were raised since open it again."""
+        """Why the campaign has ended, or None; limits that were changed since count at once."""
         rounds = self.rounds
         if not rounds:
             return None
         last = rounds[-1]
-        if last.stopped in (None, POOL_USED_UP):
-            return last.stopped
-        return self._limit(last)
+        return POOL_USED_UP if last.stopped == POOL_USED_UP else self._limit(last)
 
     # ---- the loop ---------------------------------------------------------------------------------
 
