@@ -177,8 +177,10 @@ def test_processes_killed_in_the_middle_of_a_job(
         time.sleep(0.1)
     time.sleep(0.5)  # in the middle of the next jobs
     if victim == "submitter":
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        process.wait()  # not communicate(): what outlives it may hold its end of the pipe
+        assert process.stdout is not None
+        process.stdout.close()
         process = start(folder, 10, engine, seconds=0.1)
     elif victim == "engine":
         for owner in set(owners.values()):

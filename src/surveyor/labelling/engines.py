@@ -2,7 +2,7 @@
 
 What survives the death of the submitting process differs, and the spool makes up for it (see
 `docs/scaling-up.md`): a job that runs ends and leaves its result there, whatever the engine; a job that waits
-in a queue either goes with the submitter (local, Parsl, Dask) or is found again (Slurm).
+in a queue is submitted again (local, Parsl, Dask) or found again (Slurm).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -20,6 +21,9 @@ from typing import Any, Protocol
 
 from surveyor.errors import LabellingError
 from surveyor.labelling.worker import Job, close_workers, leaving
+
+INTERCHANGE = "interchange.txt"
+"""Host and process id of Parsl's interchange, which outlives a killed submitter."""
 
 
 class Engine(Protocol):
@@ -166,6 +170,7 @@ class ParslEngine:
         from parsl.executors import HighThroughputExecutor
 
         folder = spool / "parsl"
+        _end_orphan(folder / INTERCHANGE)
         local = self.blocks == 0
         executor = HighThroughputExecutor(
             label="labels",
@@ -187,6 +192,9 @@ class ParslEngine:
         os.environ["PATH"] = _with_scripts(before)
         try:
             with ParslPoolExecutor(config) as pool:
+                process = executor.interchange_proc
+                if process is not None:
+                    (folder / INTERCHANGE).write_text(f"{socket.gethostname()} {process.pid}")
                 yield pool
         finally:
             os.environ["PATH"] = before
@@ -270,6 +278,20 @@ class DaskEngine:
                 yield executor
             finally:
                 executor.shutdown(wait=False)
+
+
+def _end_orphan(note: Path) -> None:
+    """End the interchange of a run whose process was killed: it would wait for that process for ever.
+
+    Its pools end when they miss its heartbeat. The workers below them finish the job in hand, as always.
+    """
+    import psutil
+
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
+        host, pid = note.read_text().split()
+        process = psutil.Process(int(pid))
+        if host == socket.gethostname() and "interchange" in " ".join(process.cmdline()):
+            process.terminate()
 
 
 def _with_scripts(path: str) -> str:
