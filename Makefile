@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One thread a process: the models are small, and processes share the cores better than threads do.
 ONE    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test test-slow test-browser lint clean
+.PHONY: install demo test test-slow test-browser test-chaos test-engines test-slurm lint clean
 
 install: $(VENV)/core.stamp
 
@@ -34,6 +34,20 @@ test-slow: $(VENV)/dev.stamp
 test-browser: $(VENV)/dev.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(ONE) $(BIN)/python -m pytest -m browser -rs
+
+# A hundred kills, full disks (as root) and calculators that misbehave; prints the counts.
+test-chaos: $(VENV)/dev.stamp
+	$(ONE) $(BIN)/python -m pytest -m chaos -s
+
+# Dask and Parsl workers on this machine, killed in the middle of a job.
+test-engines: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[parsl,dask]'
+	$(ONE) $(BIN)/python -m pytest -m engines -s
+
+# A real Slurm on this machine, bound to loopback. Needs root and: apt-get install slurm-wlm munge
+test-slurm: $(VENV)/dev.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'
+	$(ONE) $(BIN)/python -m pytest -m slurm -s
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.emt import EMT
 
@@ -31,9 +33,9 @@ class CountingEMT(EMT):
 class FailingEMT(EMT):
     """EMT that fails in the named way for structures whose first atom is an oxygen."""
 
-    def __init__(self, how: str) -> None:
+    def __init__(self, how: str, log: str = os.devnull) -> None:
         super().__init__()
-        self._how = how
+        self._how, self._log = how, Path(log)
 
     def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
         super().calculate(atoms, *args, **kwargs)
@@ -46,3 +48,45 @@ class FailingEMT(EMT):
             self.results["energy"] = float("nan")
         if self._how == "die":
             os._exit(3)
+        if self._how == "hang":
+            helper = subprocess.Popen(["sleep", "600"])  # as a calculator that runs a program
+            with self._log.open("a") as file:
+                file.write(f"{os.getpid()} {helper.pid}\n")
+            time.sleep(600)
+
+
+MOODS = {0: "raise", 1: "hang", 2: "nan", 3: "absurd"}
+
+
+def mood(name: str) -> str:
+    """How the calculation of this structure behaves: a tenth of them badly."""
+    return MOODS.get(int(name[:8], 16) % 40, "good")
+
+
+class ChaoticEMT(EMT):
+    """EMT with moods; writes `begin ID` and `end ID` to a file."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__()
+        self._log = Path(log)
+
+    def _say(self, text: str) -> None:
+        with self._log.open("a") as file:
+            file.write(text + "\n")
+
+    def calculate(self, atoms: Atoms | None = None, *args: Any, **kwargs: Any) -> None:
+        assert atoms is not None
+        name = structure_id(atoms)
+        self._say(f"begin {name}")
+        super().calculate(atoms, *args, **kwargs)
+        time.sleep(0.2)
+        how = mood(name)
+        if how == "hang":
+            time.sleep(600)
+        if how == "nan":
+            self.results["energy"] = float("nan")
+        if how == "absurd":
+            self.results["forces"] = np.full((len(atoms), 3), 1e4)
+        self._say(f"end {name}")
+        if how == "raise":
+            raise RuntimeError("SCF did not converge")

@@ -7,13 +7,12 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
 from ase.calculators.emt import EMT
 
+from molecules import rattled
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import with_labels, write_structures
 from surveyor.types import Labels
@@ -22,18 +21,6 @@ from tiny import tiny_mace
 torch.set_num_threads(1)
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-
-
-def rattled(n: int, seed: int, names: tuple[str, ...] = ("H2O", "NH3", "CH4", "CH3OH")) -> list[Atoms]:
-    """Small molecules, each displaced at random by about 0.1 Å."""
-    rng = np.random.default_rng(seed)
-    structures = []
-    for number in range(n):
-        atoms = molecule(names[number % len(names)])
-        atoms.positions += rng.normal(0, 0.1, atoms.positions.shape)
-        atoms.info["reaction"] = names[number % len(names)]
-        structures.append(atoms)
-    return structures
 
 
 def emt_labelled(structures: list[Atoms]) -> list[Atoms]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import yaml
 
 from conftest import emt_labelled, rattled
-from surveyor.campaign import Campaign, CampaignLock, Stopping, read_campaign
+from surveyor.campaign import Campaign, CampaignLock, LabelRules, Stopping, read_campaign
 from surveyor.campaign.validation import split_validation
 from surveyor.config import build_plan, load_campaign
 from surveyor.errors import CampaignError
 from surveyor.labelling import CalculatorSpec, compute
+from surveyor.labelling.retries import Retries
 from surveyor.structures import structure_id, write_structures
 from surveyor.types import Failure
 
@@ -42,6 +48,7 @@ def write_config(folder: Path, model: Path, log: Path, **changes: object) -> Pat
             "calculator": "calculators:CountingEMT",
             "settings": {"log": str(log), "seconds": 0.2},
             "processes": 2,
+            "retries": 0,
         },
         "training": {"updates": 6, "threads": 1},
         "stop": {"rounds": 2},
@@ -52,7 +59,8 @@ def write_config(folder: Path, model: Path, log: Path, **changes: object) -> Pat
 
 
 def run(config: Path, folder: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    paths = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "surveyor.cli", "run", str(config), "-o", str(folder), "--json"],
         env=environment,
@@ -62,11 +70,13 @@ def run(config: Path, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def labels_in(folder: Path) -> dict[str, str]:
-    """id → line of the label, from the journal."""
+def labels_in(folder: Path) -> dict[str, tuple[float, list[list[float]]]]:
+    """id → energy and forces, from the journal."""
     (journal,) = (folder / "labels").glob("*.extxyz")
-    lines = [line for line in journal.read_text().splitlines() if "surveyor_id=" in line]
-    return {line.split("surveyor_id=")[1].split()[0]: line for line in lines}
+    return {
+        atoms.info["surveyor_id"]: (atoms.info["REF_energy"], atoms.arrays["REF_forces"].tolist())
+        for atoms in ase.io.read(journal, ":")
+    }
 
 
 def test_ten_kills_lose_nothing_and_label_nothing_twice(tmp_path: Path, model_file: Path) -> None:
@@ -142,6 +152,114 @@ def test_a_round_whose_labels_all_failed_says_so(campaign: Campaign) -> None:
         campaign.advance()
 
 
+def test_a_failed_label_is_tried_again_after_a_pause_and_then_given_up(campaign: Campaign) -> None:
+    rules = LabelRules(Retries(times=2, wait=0.1), minimum=0.5)
+    campaign.plan = replace(campaign.plan, label_rules=rules)
+    campaign.advance()
+    calls: dict[str, list[float]] = {}
+    bad, hopeless = list(campaign.ask())[:2]
+
+    class Moody:
+        """Fails twice for one structure, always for another, at once and for good for none."""
+
+        method = "emt"
+
+        def __call__(self, todo):
+            for name, atoms in todo.items():
+                calls.setdefault(name, []).append(time.time())
+                if name == hopeless or (name == bad and len(calls[name]) < 3):
+                    yield name, Failure("SCF did not converge", core_seconds=2.0)
+                else:
+                    yield name, compute(CalculatorSpec("ase.calculators.emt.EMT"), atoms)
+
+    record = campaign.step(Moody())
+    assert [len(calls[name]) for name in (bad, hopeless)] == [3, 3]
+    assert all(len(times) == 1 for name, times in calls.items() if name not in (bad, hopeless))
+    first, second, third = calls[bad]
+    assert second - first >= 0.1
+    assert third - second >= 0.2
+    assert (record.labels, record.paid, record.failed) == (9, 5, 1)
+    assert record.notes == ["the round went on with 5 of 6 labels: 1 failed"]
+    assert record.core_seconds["labelling"] >= 2 * 2.0 + 3 * 2.0
+    assert list(read_campaign(campaign.folder).failures) == [hopeless]
+
+
+def test_a_failure_that_is_final_is_not_tried_again(campaign: Campaign) -> None:
+    campaign.plan = replace(campaign.plan, label_rules=LabelRules(Retries(times=5, wait=1000)))
+    campaign.advance()
+    names = list(campaign.ask())
+    campaign.tell(names[0], Failure("forces of shape (2, 3) for 3 atoms", final=True))
+    campaign.tell(names[1], Failure("no licence"))
+    assert set(campaign.ask()) == {*names[1:]}
+
+
+def test_too_few_labels_stop_the_round_until_a_person_has_looked(campaign: Campaign) -> None:
+    campaign.advance()
+    todo = campaign.ask()
+    spec = CalculatorSpec("ase.calculators.emt.EMT")
+    for number, (name, atoms) in enumerate(todo.items()):
+        campaign.tell(name, Failure("no licence") if number < 4 else compute(spec, atoms))
+    with pytest.raises(CampaignError, match="only 2 of 6 labels of round 1 can be used: 4 failed"):
+        campaign.advance()
+    for name in list(todo)[:4]:
+        assert campaign.ledger.release(name) == "failure"
+    assert list(campaign.ask()) == list(todo)[:4]
+    for name, atoms in campaign.ask().items():
+        campaign.tell(name, compute(spec, atoms))
+    assert campaign.advance().labels == 10
+
+
+def test_suspicious_labels_are_held_back_until_they_are_released(campaign: Campaign) -> None:
+    campaign.advance()
+    todo = campaign.ask()
+    spec = CalculatorSpec("ase.calculators.emt.EMT")
+    odd, doubted = list(todo)[:2]
+    for name, atoms in todo.items():
+        labels = compute(spec, atoms)
+        if name == odd:
+            labels = replace(labels, forces=labels.forces * 1e4)
+        if name == doubted:
+            labels = replace(labels, doubt="the SCF did not converge")
+        campaign.tell(name, labels)
+    record = campaign.advance()
+    assert (record.labels, record.paid, record.quarantined) == (8, 6, 2)
+    held = read_campaign(campaign.folder).quarantined
+    assert held[doubted] == "the SCF did not converge"
+    assert "above the limit of 100" in held[odd]
+    trained = ase.io.read(campaign.folder / "rounds/001/train.extxyz", ":")
+    assert not {odd, doubted} & {structure_id(atoms) for atoms in trained}
+    assert len(campaign.ledger) == 6  # they were paid for: the journal keeps them
+    assert campaign.ledger.release(odd) == "label"
+    again = Campaign(campaign.folder, campaign.plan, "emt")
+    assert odd in again.ledger.trusted
+    assert again.ledger.released(odd)
+    assert doubted not in again.ledger.trusted
+
+
+def test_a_round_records_its_cost_and_the_gain_of_the_next(campaign: Campaign) -> None:
+    stopping = Stopping(rounds=3, min_gain=1e-9, core_hours=100)
+    campaign.plan = replace(campaign.plan, stopping=stopping, training_cores=2)
+    before = campaign.advance()
+    assert before.core_seconds == {}
+    assert before.predicted_gain is not None
+    assert 0 < before.predicted_gain < 100
+    for name, atoms in campaign.ask().items():
+        campaign.tell(
+            name, replace(compute(CalculatorSpec("ase.calculators.emt.EMT"), atoms), core_seconds=30.0)
+        )
+    record = campaign.advance()
+    assert record.core_seconds["labelling"] == 180.0
+    assert record.core_seconds["training"] == pytest.approx(2 * record.seconds["training"], abs=0.1)
+    assert read_campaign(campaign.folder).core_hours * 3600 == pytest.approx(
+        sum(record.core_seconds.values())
+    )
+    assert campaign.stopped is None
+    campaign.plan = replace(campaign.plan, stopping=replace(stopping, core_hours=180 / 3600))
+    assert "core-hour budget used" in str(campaign.stopped)
+    campaign.plan = replace(campaign.plan, stopping=replace(stopping, min_gain=99.0))
+    assert "is below 99 %" in str(campaign.stopped)
+
+
 def test_another_method_or_another_pool_is_refused(campaign: Campaign) -> None:
     campaign.advance()
     campaign.ask()
@@ -172,12 +290,38 @@ def test_a_lock_of_another_host_is_respected(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_system_without_locks_is_guarded_by_the_owner_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("surveyor.campaign.lock.fcntl.flock", no_locks)
+    with CampaignLock(tmp_path), pytest.raises(CampaignError, match="in the hands of"):
+        CampaignLock(tmp_path).__enter__()
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    (tmp_path / "owner.lock").write_text(json.dumps({"host": socket.gethostname(), "pid": done.pid}))
+    with CampaignLock(tmp_path):  # its owner is dead
+        pass
+
+
 def test_limits() -> None:
     limits = Stopping(rounds=5, labels=20, energy_mae=2.0, force_mae=50.0)
     assert limits.reason(rounds=1, labels=10, energy_mae=1.0, force_mae=60.0) is None
     assert "target error" in str(limits.reason(rounds=1, labels=10, energy_mae=1.0, force_mae=50.0))
     assert "label budget" in str(limits.reason(rounds=1, labels=20, energy_mae=9.0, force_mae=60.0))
     assert "rounds done" in str(limits.reason(rounds=5, labels=10, energy_mae=9.0, force_mae=60.0))
+    costs = {"rounds": 1, "labels": 1, "energy_mae": None, "force_mae": None}
+    assert "core-hour budget used: 2.5 of 2" in str(Stopping(core_hours=2).reason(**costs, core_hours=2.5))
+    assert Stopping(core_hours=2).reason(**costs, core_hours=1.9) is None
+    assert "wall time used: 3 of 3 h" in str(Stopping(wall_hours=3).reason(**costs, wall_hours=3.0))
+    assert Stopping(wall_hours=3).reason(**costs, wall_hours=2.9) is None
+    assert "predicted gain 0.2 % per label is below 0.5 %" in str(
+        Stopping(min_gain=0.5).reason(**costs, gain=0.2)
+    )
+    assert Stopping(min_gain=0.5).reason(**costs, gain=0.6) is None
+    assert Stopping(min_gain=0.5).reason(**costs) is None  # nobody has asked for a forecast
     assert Stopping(rounds=None).reason(rounds=99, labels=999, energy_mae=None, force_mae=None) is None
     assert limits.batch(8, 15) == 5
     assert limits.batch(8, 3) == 8

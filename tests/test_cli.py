@@ -153,6 +153,31 @@ def test_run_status_and_report(tmp_path: Path, model_file: Path, pool_file: Path
     assert other.read_text() == page
 
 
+def test_failed_and_suspicious_labels_are_shown_and_released(tmp_path: Path) -> None:
+    from surveyor.campaign.records import write_json
+    from surveyor.labelling import Ledger
+    from surveyor.types import Failure, Labels
+
+    write_json(tmp_path / "state.json", {"schema": 1, "method": "m", "potential": "p"})
+    ledger = Ledger(tmp_path / "labels", "m")
+    (atoms,) = rattled(1, seed=0)
+    name = structure_id(atoms)
+    ledger.append(name, atoms, Labels(1.0, np.zeros((len(atoms), 3))))
+    ledger.quarantine(name, "a force of 900 eV/Å")
+    ledger.append_failure("f" * 32, Failure("no licence"))
+    shown = json.loads(call("label", "held", tmp_path, "--json"))
+    assert shown == {"failed": {"f" * 32: ["no licence"]}, "quarantined": {name: "a force of 900 eV/Å"}}
+    assert "no licence" in call("label", "held", tmp_path)
+    assert "1 failed, 1 in quarantine" in call("status", tmp_path)
+    assert "begin with 'zz'" in refused("label", "release", tmp_path, "zz")
+    assert "no id was given" in refused("label", "release", tmp_path)
+    assert "used from the next training on" in call("label", "release", tmp_path, name[:8])
+    assert "to be tried again" in call("label", "release", tmp_path, "--all")
+    assert "nothing to release" in refused("label", "release", tmp_path, "--all")
+    for command in ("held", "release"):
+        assert f"Example: surveyor label {command} campaign" in call("label", command, "--help")
+
+
 def test_a_labelled_file_without_labels_is_refused_before_anything_is_paid(
     tmp_path: Path, model_file: Path, pool_file: Path
 ) -> None:

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from surveyor.config import calculator_spec, load_campaign, resolved_yaml
+from surveyor.config.build import build_engine
 from surveyor.config.resume import keep_config
 from surveyor.errors import CampaignError, ConfigError
-from surveyor.labelling import GFN2
+from surveyor.labelling import GFN2, DaskEngine, LocalEngine, ParslEngine, SlurmEngine
 
 
 def config(tmp_path: Path, text: str) -> Path:
@@ -39,6 +40,13 @@ def test_the_shortest_file_works_and_paths_start_at_the_file(tmp_path: Path) -> 
         ("pool: a\nselection: {rule: max-varance}", "did you mean 'max-variance'"),
         ("pool: a\nfeatures: {kind: tangents}", "did you mean 'tangent'"),
         ("pool: a\nstop: {force_mae: .nan}", "stop.force_mae"),
+        ("pool: a\nlabels: {minimum: 2}", "labels.minimum = 2"),
+        ("pool: a\nengine: {kind: slurmy}", "engine"),
+        (
+            "pool: a\nengine: {kind: slurm, partitoin: long}",
+            r"slurm.partitoin'\n(.|\n)*did you mean 'partition'",
+        ),
+        ("pool: a\nengine: {kind: local, partition: long}", r"partition"),
         ("- a\n- b", "expected: a mapping"),
         ("pool: [", "is not YAML"),
         ("pool: !!python/object/apply:os.system ['true']", "is not YAML"),
@@ -52,6 +60,38 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_campaign(tmp_path / "none.yaml")
+
+
+def test_engines_are_chosen_and_sized(tmp_path: Path) -> None:
+    def engine(text: str) -> object:
+        settings = load_campaign(config(tmp_path, "pool: a\n" + text))
+        return build_engine(settings.engine, settings.labels.processes)
+
+    assert engine("labels: {processes: 3}") == LocalEngine(3)
+    assert engine("engine: {kind: slurm, workers: 50, cores: 8, partition: long, hours: 12}") == SlurmEngine(
+        workers=50, cores=8, partition="long", hours=12
+    )
+    assert engine("engine: {kind: parsl, blocks: 2, setup: [module load orca]}") == ParslEngine(
+        blocks=2, setup=("module load orca",)
+    )
+    assert engine("engine: {kind: dask, scheduler: 'tcp://head:8786'}") == DaskEngine(
+        scheduler="tcp://head:8786"
+    )
+    written = resolved_yaml(load_campaign(config(tmp_path, "pool: a\nengine: {kind: dask}")))
+    assert yaml.safe_load(written)["engine"] == {"kind": "dask", "workers": 4, "cores": 1, "scheduler": None}
+
+
+def test_a_campaign_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    """Settings that came later had their defaults then."""
+    now = load_campaign(config(tmp_path, "pool: a.extxyz"))
+    old = yaml.safe_load(resolved_yaml(now))
+    del old["engine"], old["labels"]["retries"], old["stop"]["min_gain"]
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "config.yaml").write_text(yaml.safe_dump(old))
+    keep_config(now, tmp_path / "c")
+    other = load_campaign(config(tmp_path, "pool: a.extxyz\nlabels: {max_force: 5}"))
+    with pytest.raises(CampaignError, match=r"labels\.max_force"):
+        keep_config(other, tmp_path / "c")
 
 
 def test_a_campaign_keeps_its_settings_but_may_go_on_longer(tmp_path: Path) -> None:

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
 from conftest import rattled
 from surveyor.errors import LabellingError, SurveyorError
 from surveyor.labelling import GFN2, CalculatorSpec, Ledger, LocalLabeller, compute
-from surveyor.labelling.spool import compute_once, finished, forget, read_result, write_result
-from surveyor.structures import structure_id
+from surveyor.labelling.journal import Journal
+from surveyor.labelling.screening import Screening
+from surveyor.labelling.spool import (
+    STALE,
+    compute_once,
+    finished,
+    forget,
+    in_flight,
+    order,
+    read_result,
+    sweep,
+    write_result,
+)
+from surveyor.structures import structure_id, with_labels
 from surveyor.types import Failure, Labels
 
 EMT_SPEC = CalculatorSpec("ase.calculators.emt.EMT")
@@ -28,7 +44,7 @@ EMT_SPEC = CalculatorSpec("ase.calculators.emt.EMT")
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes find the calculators of the tests."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def todo(n: int = 6, seed: int = 0) -> dict:
@@ -85,7 +101,11 @@ def test_local_labels_equal_direct_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("how", "reason"),
-    [("raise", "RuntimeError: SCF did not converge"), ("nan", "NaN or inf"), ("die", "process died 2 times")],
+    [
+        ("raise", "RuntimeError: SCF did not converge"),
+        ("nan", "NaN or inf"),
+        ("die", "its worker process died (exit code 3"),
+    ],
 )
 def test_one_bad_structure_does_not_stop_the_others(how: str, reason: str) -> None:
     spec = CalculatorSpec("calculators:FailingEMT", {"how": how})
@@ -111,23 +131,85 @@ def test_calculators_that_cannot_be_had() -> None:
 
 
 def test_spool_computes_once(tmp_path: Path) -> None:
-    calls = []
+    calls, delivered = [], []
 
     def work() -> Labels:
         calls.append(1)
-        return Labels(1.25, np.eye(3), np.arange(6.0))
+        assert in_flight(tmp_path, "abc")
+        return Labels(1.25, np.eye(3), np.arange(6.0), core_seconds=3.0, doubt="not converged")
 
+    order(tmp_path, "abc")
     for _ in range(3):
-        result = compute_once(tmp_path, "abc", work)
+        compute_once(tmp_path, "abc", work, deliver=delivered.append)
+    for result in [*delivered, read_result(tmp_path, "abc")]:
         assert isinstance(result, Labels)
-        assert result.energy == 1.25
+        assert (result.energy, result.core_seconds, result.doubt) == (1.25, 3.0, "not converged")
         np.testing.assert_array_equal(result.stress, np.arange(6.0))
+    assert len(delivered) == 3
     assert len(calls) == 1
-    write_result(tmp_path, "bad", Failure("why"))
-    assert read_result(tmp_path, "bad") == Failure("why")
+    assert not in_flight(tmp_path, "abc")
+    write_result(tmp_path, "bad", Failure("why", final=True))
+    assert read_result(tmp_path, "bad") == Failure("why", final=True)
     assert finished(tmp_path) == ["abc", "bad"]
     forget(tmp_path, "abc")
     assert finished(tmp_path) == ["bad"]
+    # a second job for a label that was collected meanwhile has nothing to do
+    compute_once(tmp_path, "abc", work, deliver=delivered.append)
+    assert delivered[-1] is None
+    assert len(calls) == 1
+    sweep(tmp_path, ())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_claims_count_while_their_heart_beats(tmp_path: Path) -> None:
+    claim = tmp_path / "abc.claim"
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    assert in_flight(tmp_path, "abc")
+    long_ago = time.time() - STALE - 5
+    os.utime(claim, (long_ago, long_ago))
+    assert not in_flight(tmp_path, "abc")  # a dead machine
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    claim.write_text(json.dumps({"host": socket.gethostname(), "pid": done.pid}))
+    assert not in_flight(tmp_path, "abc")  # a dead process of this machine, at once
+    claim.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+    assert in_flight(tmp_path, "abc")
+
+
+def test_a_job_waits_for_the_claim_of_another_machine(tmp_path: Path) -> None:
+    delivered: list[object] = []
+    order(tmp_path, "abc")
+    (tmp_path / "abc.claim").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
+    job = threading.Thread(
+        target=compute_once,
+        args=(tmp_path, "abc", lambda: pytest.fail("computed twice")),
+        kwargs={"deliver": delivered.append},
+    )
+    job.start()
+    time.sleep(0.5)
+    assert not delivered
+    write_result(tmp_path, "abc", Failure("from the other machine"))
+    job.join(timeout=10)
+    assert delivered == [Failure("from the other machine")]
+
+
+def test_a_hung_calculator_is_killed_and_the_others_are_unharmed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    spec = CalculatorSpec("calculators:FailingEMT", {"how": "hang", "log": str(log)})
+    structures = todo(6)
+    results = dict(LocalLabeller(spec, processes=2, spool=tmp_path / "spool", time_limit=1.5)(structures))
+    assert results.keys() == structures.keys()
+    for name, atoms in structures.items():
+        if atoms.symbols[0] == "O":
+            assert results[name].reason == "it took longer than the time limit of 1.5 s"
+            assert results[name].final
+            assert results[name].core_seconds == 1.5
+        else:
+            assert isinstance(results[name], Labels)
+    for pid in log.read_text().split():  # nothing hangs on
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 def test_results_left_by_a_killed_campaign_are_harvested(tmp_path: Path) -> None:
@@ -160,7 +242,7 @@ if __name__ == "__main__":
     parent = subprocess.Popen([sys.executable, "-W", "ignore", str(path)])
     spool = tmp_path / "spool"
     deadline = time.monotonic() + 90
-    while not list(spool.glob("*.lock")):  # the first job has begun
+    while not list(spool.glob("*.claim")):  # the first job has begun
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(parent.pid, signal.SIGKILL)
@@ -279,6 +361,117 @@ except SurveyorError as error:
     assert "could not write" in done.stdout, done.stderr
     assert ledger.path.read_bytes() == content
     assert list(Ledger(tmp_path, "emt").structures) == list(structures)
+
+
+# ---- quarantine -------------------------------------------------------------------------------------
+
+
+def with_energy(atoms: Atoms, energy: float, force: float = 1.0) -> Atoms:
+    return with_labels(atoms, Labels(energy, np.full((len(atoms), 3), force / 3**0.5)))
+
+
+def water_and_methane(n: int, seed: int = 0) -> dict[str, Atoms]:
+    """Energies that are a sum over elements plus 20 meV/atom of noise."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: with_energy(
+            atoms,
+            sum({1: -13.6, 6: -1029.0, 7: -1485.0, 8: -2042.0}[z] for z in atoms.numbers)
+            + len(atoms) * rng.normal(0, 0.02),
+        )
+        for name, atoms in todo(n, seed).items()
+    }
+
+
+def test_usual_labels_are_not_suspicious() -> None:
+    labels = water_and_methane(60)
+    names = list(labels)
+    new = {name: labels[name] for name in names[:20]}
+    assert Screening().suspicious(new, [labels[name] for name in names[20:]]) == {}
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1 / 27.2114, 0.0), (1.0, 5.0), (23.06, 0.0)])
+def test_an_energy_in_another_unit_or_of_another_state_is_suspicious(factor: float, shift: float) -> None:
+    labels = water_and_methane(60)
+    names = list(labels)
+    odd = names[3]
+    energy = labels[odd].info["REF_energy"] * factor + shift * len(labels[odd])
+    labels[odd] = with_energy(labels[odd], energy)
+    new = {name: labels[name] for name in names[:20]}
+    reasons = Screening().suspicious(new, [labels[name] for name in names[20:]])
+    assert list(reasons) == [odd]
+    assert "eV/atom off the other labels" in reasons[odd]
+    assert Screening(outlier=None).suspicious(new, [labels[name] for name in names[20:]]) == {}
+    few = {name: labels[name] for name in names[:8]}
+    assert Screening().suspicious(few, []) == {}  # too few labels to know what is usual
+
+
+def test_large_forces_and_doubts_are_suspicious() -> None:
+    labels = water_and_methane(4)
+    a, b, *_ = labels
+    labels[a] = with_energy(labels[a], labels[a].info["REF_energy"], force=150.0)
+    labels[b].info["surveyor_doubt"] = "the SCF did not converge"
+    reasons = Screening().suspicious(labels, [])
+    assert reasons == {a: "a force of 150.0 eV/Å, above the limit of 100", b: "the SCF did not converge"}
+    assert list(Screening(max_force=None).suspicious(labels, [])) == [b]
+
+
+def test_what_was_released_stays_released(tmp_path: Path) -> None:
+    ledger, structures = filled(tmp_path, 2)
+    first, second = structures
+    ledger.quarantine(first, "odd")
+    ledger.append_failure("f" * 32, Failure("no luck", core_seconds=2.5))
+    assert list(ledger.trusted) == [second]
+    again = Ledger(tmp_path, "emt")
+    assert again.quarantined == {first: "odd"}
+    assert again.cost("f" * 32) == 2.5
+    assert again.release(first) == "label"
+    assert again.release("f" * 32) == "failure"
+    last = Ledger(tmp_path, "emt", read_only=True)
+    assert list(last.trusted) == [first, second]
+    assert (last.quarantined, last.failures) == ({}, {})
+    assert last.released(first)
+    with pytest.raises(LabellingError, match="neither in quarantine nor failed"):
+        again.release(second)
+    with pytest.raises(LabellingError, match="there is no label"):
+        again.quarantine("0" * 32, "?")
+
+
+def test_a_torn_line_of_a_journal_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    journal = Journal(path)
+    journal.append("a", reason="one")
+    whole = path.read_bytes()
+    journal.append("b", reason="two")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert Journal(path, read_only=True).names == ["a"]
+    assert Journal(path).names == ["a"]
+    assert path.read_bytes() == whole
+
+
+def test_a_result_that_cannot_be_written_is_kept_until_it_can_be(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    order(spool, "abc")
+    delivered: list[object] = []
+    broken = threading.Event()
+
+    def work() -> Labels:
+        (spool / "abc.json").mkdir()  # no file can take this place
+        broken.set()
+        return Labels(1.0, np.zeros((1, 3)))
+
+    job = threading.Thread(
+        target=compute_once, args=(spool, "abc", work), kwargs={"deliver": delivered.append}
+    )
+    job.start()
+    assert broken.wait(10)
+    time.sleep(0.5)
+    assert job.is_alive()
+    assert len(delivered) == 1
+    assert in_flight(spool, "abc")
+    (spool / "abc.json").rmdir()
+    job.join(timeout=20)
+    assert read_result(spool, "abc") is not None
 
 
 def test_errors_are_of_one_family() -> None:

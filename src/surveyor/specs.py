@@ -62,9 +62,18 @@ def validate(schema: type[Config], content: dict[str, Any], path: Path) -> Confi
 
 
 def _keys_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    kinds: list[type[BaseModel]] = []  # of a section that comes in kinds: the next part names one
     for part in location:
+        if kinds:
+            schema = next(kind for kind in kinds if part in get_args(kind.model_fields["kind"].annotation))
+            kinds = []
+            continue
         annotation = schema.model_fields[str(part)].annotation
-        for kind in (annotation, *get_args(annotation)):  # Key, or Key | None
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                schema = kind
+        models = [
+            k for k in (annotation, *get_args(annotation)) if isinstance(k, type) and issubclass(k, BaseModel)
+        ]
+        if len(models) == 1:  # Key, or Key | None
+            schema = models[0]
+        else:
+            kinds = models
     return list(schema.model_fields)

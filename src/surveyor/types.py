@@ -24,25 +24,38 @@ IndexArray = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Energy and forces of one structure.
+    """Energy and forces of one structure, what they cost, and whether the code itself doubts them.
 
-    | variable | shape        | unit                       |
-    |----------|--------------|----------------------------|
-    | energy   | scalar       | eV                         |
-    | forces   | (n_atoms, 3) | eV/Å                       |
-    | stress   | (6,) or None | eV/Å³, ASE's Voigt order   |
+    | variable     | shape        | unit                       |
+    |--------------|--------------|----------------------------|
+    | energy       | scalar       | eV                         |
+    | forces       | (n_atoms, 3) | eV/Å                       |
+    | stress       | (6,) or None | eV/Å³, ASE's Voigt order   |
+    | core_seconds | scalar       | s × cores; 0: not known    |
+    | doubt        | text or None |                            |
     """
 
     energy: float
     forces: Float64Array
     stress: Float64Array | None = None
+    core_seconds: float = 0.0
+    doubt: str | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A label that did not come: the reason, short enough for a table."""
+    """A label that did not come.
+
+    | variable     | meaning                                                     | unit      |
+    |--------------|-------------------------------------------------------------|-----------|
+    | reason       | short enough for a table                                    |           |
+    | final        | trying again cannot help: the same input fails the same way |           |
+    | core_seconds | what the attempt cost; 0: not known                         | s × cores |
+    """
 
     reason: str
+    final: bool = False
+    core_seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,14 @@ from surveyor.campaign.lock import CampaignLock
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import CampaignRecord, RoundRecord, read_campaign
 from surveyor.campaign.stopping import Stopping
+from surveyor.labelling.rules import LabelRules
 
 __all__ = [
     "Campaign",
     "CampaignLock",
     "CampaignRecord",
     "Control",
+    "LabelRules",
     "Plan",
     "RoundRecord",
     "Stopping",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from surveyor.acquisition import Featurised, acquire, featurise
+from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
 from surveyor.campaign.forgetting import forgetting
@@ -22,22 +22,27 @@ from surveyor.campaign.records import (
     SCHEMA,
     STATE,
     RoundRecord,
+    core_hours,
     keep_settings,
     read_campaign,
     read_json,
     round_folder,
     training_settings,
+    wall_hours,
     write_json,
     write_round,
 )
 from surveyor.campaign.validation import split_validation
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
+from surveyor.labelling.rules import Harvest, harvest, screen, settled
 from surveyor.metrics import errors
 from surveyor.progress import Progress, Silent
 from surveyor.structures.identity import structure_id
 from surveyor.structures.writing import write_structures
 from surveyor.types import Failure, Labeller, Labels, Potential
+
+TRAINING = "training.json"
 
 POOL_USED_UP = "every structure of the pool is labelled or failed"
 
@@ -96,16 +101,12 @@ class Campaign:
 
     @property
     def stopped(self) -> str | None:
-        """Why the campaign has ended, or None; limits that were raised since open it again."""
+        """Why the campaign has ended, or None; limits that were changed since count at once."""
         rounds = self.rounds
         if not rounds:
             return None
         last = rounds[-1]
-        if last.stopped in (None, POOL_USED_UP):
-            return last.stopped
-        return self.plan.stopping.reason(
-            rounds=last.number, labels=last.paid, energy_mae=last.energy_mae, force_mae=last.force_mae
-        )
+        return POOL_USED_UP if last.stopped == POOL_USED_UP else self._limit(last)
 
     # ---- the loop ---------------------------------------------------------------------------------
 
@@ -114,10 +115,20 @@ class Campaign:
         todo = self.ask()
         if todo:
             with self._stage("labelling", len(todo)):
-                for name, result in labeller(todo):
-                    self.tell(name, result)
-                    self.progress.advance()
+                while due := self._due():
+                    for name, result in labeller(due):
+                        self.tell(name, result)
+                        if self._settled(name):
+                            self.progress.advance()
         return self.advance()
+
+    def _due(self) -> dict[str, Atoms]:
+        """What is to be labelled next; where all that is left has failed before, after the pause for that."""
+        todo = self.ask()
+        due = {name: self.plan.label_rules.retries.due(self.ledger.attempts(name)) for name in todo}
+        first = min(due.values(), default=0.0)
+        time.sleep(max(0.0, first - time.time()))
+        return {name: atoms for name, atoms in todo.items() if due[name] <= max(first, time.time())}
 
     def ask(self) -> dict[str, Atoms]:
         """The structures of this round that still lack a label; makes the selection if there is none."""
@@ -150,13 +161,13 @@ class Campaign:
             CampaignError: labels of this round are missing, or all of them failed.
         """
         number = self.number
-        failed = 0 if number == 0 else self._check_complete(number)
+        came = Harvest() if number == 0 else self._harvest(number)
         _ = self._pool.featurised  # a stage of its own, before the others are timed
         self._keep_map()
         labelled = self._labelled()
         potential = self._before() if number == 0 else self._train(number, labelled)
         with self._stage("evaluation"):
-            record = self._evaluate(number, potential, labelled, failed)
+            record = self._evaluate(number, potential, labelled, came)
             record = replace(
                 record,
                 training_settings=training_settings(self.folder, number),
@@ -169,10 +180,14 @@ class Campaign:
     # ---- parts of a round -------------------------------------------------------------------------
 
     def _labelled(self) -> dict[str, Atoms]:
-        return {**self._start, **self.ledger.structures}
+        return {**self._start, **self.ledger.trusted}
 
     def _settled(self, name: str) -> bool:
-        return name in self.ledger or name in self.ledger.failures
+        return settled(self.ledger, self.plan.label_rules, name)
+
+    def _untouchable(self) -> set[str]:
+        """Structures that must not be picked again: their label failed, or is in quarantine."""
+        return {*self.ledger.failures, *self.ledger.quarantined}
 
     def _chosen(self, number: int) -> dict[str, int]:
         """id → pool index of the round's picks."""
@@ -182,44 +197,35 @@ class Campaign:
         return {pick["id"]: pick["index"] for pick in read_json(path)["picks"]}
 
     def _select(self, number: int, path: Path) -> None:
-        pool = self._pool.featurised
-        left = self._pool.left({*self._labelled(), *self.ledger.failures})
+        left = self._pool.left({*self._labelled(), *self._untouchable()})
         size = self.plan.stopping.batch(self.plan.batch, len(self.ledger))
         with self._stage("selection"):
-            batch = acquire(
-                pool,
-                self._pool.features_of(self._labelled()),
-                min(size, left),
-                self.plan.rule,
-                noise=self.plan.noise,
-                seed=self.plan.seed + number,
-                target=self._target,
-                exclude=self.ledger.failures,
-            )
+            batch = self._acquire(number, min(size, left))
         picks = [asdict(pick) for pick in batch.picks]
         chosen = self._pool.take({pick.id: pick.index for pick in batch.picks})
         write_structures(path.with_name("picks.extxyz"), chosen.values())
         write_json(path, {"picks": picks, "stopped": batch.stopped.value})
 
-    def _check_complete(self, number: int) -> int:
-        """Number of failed labels of a round in which no label is missing."""
-        chosen = self._chosen(number)
-        missing = [name for name in chosen if not self._settled(name)]
-        if missing:
-            raise CampaignError(
-                f"{len(missing)} of {len(chosen)} labels of round {number} are missing",
-                expected="a label or a failure for each structure that ask() returned",
-                todo="tell() them first",
-            )
-        failed = [name for name in chosen if name not in self.ledger]
-        if len(failed) == len(chosen):
-            raise CampaignError(
-                f"all {len(chosen)} labels of round {number} failed; "
-                f"the first: {self.ledger.failures[failed[0]][-1]}",
-                expected="a labelling method that works for these structures",
-                todo=f"mend the calculator, delete {self.ledger.failures_path} and run the command again",
-            )
-        return len(failed)
+    def _acquire(self, number: int, size: int, *, n_forecast: int = 0) -> Batch:
+        """The batch of a round, given the labels so far."""
+        return acquire(
+            self._pool.featurised,
+            self._pool.features_of(self._labelled()),
+            size,
+            self.plan.rule,
+            noise=self.plan.noise,
+            seed=self.plan.seed + number,
+            target=self._target,
+            exclude=self._untouchable(),
+            n_forecast=n_forecast,
+        )
+
+    def _harvest(self, number: int) -> Harvest:
+        """What came of the round's batch, once the suspicious labels are held back."""
+        batch, rules = self._chosen(number), self.plan.label_rules
+        if all(self._settled(name) for name in batch):
+            screen(self.ledger, rules, self._start, batch)
+        return harvest(self.ledger, rules, number, batch)
 
     def _before(self) -> Potential:
         """The pretrained potential; its energies are comparable once its references are re-fitted."""
@@ -231,6 +237,7 @@ class Campaign:
         folder = round_folder(self.folder, number)
         path = folder / "potential.model"
         if path.is_file():
+            self._seconds["training"] = read_json(folder / TRAINING)["seconds"]
             return self.plan.open_potential(path)
         train, valid = split_validation(labelled, self.plan.valid_fraction, self.plan.seed)
         write_structures(folder / "train.extxyz", [*train, *valid])
@@ -239,6 +246,7 @@ class Campaign:
                 self._origin(number), train, valid, seed=self.plan.seed + number, workdir=folder / "training"
             )
         keep_settings(folder / "training", folder)
+        write_json(folder / TRAINING, {"seconds": self._seconds["training"]})
         potential.save(path)
         shutil.rmtree(folder / "training", ignore_errors=True)
         return potential
@@ -262,31 +270,58 @@ class Campaign:
         return featurise(self.plan.test, self.plan.feature_map)
 
     def _evaluate(
-        self, number: int, potential: Potential, labelled: dict[str, Atoms], failed: int
+        self, number: int, potential: Potential, labelled: dict[str, Atoms], came: Harvest
     ) -> RoundRecord:
         found, std = None, None
         if self.plan.test:
             found = errors(potential, self.plan.test)
             known = self._pool.features_of(labelled)
             std = residual_std(self._pool.featurised, known, self._test, noise=self.plan.noise)
-        reason = self.plan.stopping.reason(
-            rounds=number,
-            labels=len(self.ledger),
-            energy_mae=found.energy_mae if found else None,
-            force_mae=found.force_mae if found else None,
+        costs = {
+            "labelling": round(came.core_seconds, 2),
+            "training": round(self._seconds.get("training", 0.0) * self.plan.training_cores, 2),
+        }
+        record = replace(
+            round_record(
+                number,
+                labels=len(labelled),
+                paid=len(self.ledger),
+                failed=came.failed,
+                found=found,
+                std=std,
+                seconds=self._seconds,
+                stopped=None,
+            ),
+            quarantined=came.quarantined,
+            core_seconds=costs if number else {},
+            notes=list(came.notes),
         )
-        if reason is None and self._pool.left({*labelled, *self.ledger.failures}) == 0:
-            reason = POOL_USED_UP
-        return round_record(
-            number,
-            labels=len(labelled),
-            paid=len(self.ledger),
-            failed=failed,
-            found=found,
-            std=std,
-            seconds=self._seconds,
-            stopped=reason,
+        left = self._pool.left({*labelled, *self._untouchable()})
+        if left == 0:
+            return replace(record, stopped=self._limit(record) or POOL_USED_UP)
+        if self.plan.stopping.min_gain is not None and self._limit(record) is None:
+            record = replace(record, predicted_gain=self._predicted_gain(number + 1, left))
+        return replace(record, stopped=self._limit(record))
+
+    def _limit(self, record: RoundRecord) -> str | None:
+        """Which limit this round, the last one, has reached."""
+        rounds = (*self.rounds[: record.number], record)
+        return self.plan.stopping.reason(
+            rounds=record.number,
+            labels=record.paid,
+            energy_mae=record.energy_mae,
+            force_mae=record.force_mae,
+            core_hours=core_hours(rounds),
+            wall_hours=wall_hours(rounds),
+            gain=record.predicted_gain,
         )
+
+    def _predicted_gain(self, number: int, left: int) -> float:
+        """Forecast fall of the pool's residual std in a round, per cent of its present value per label."""
+        size = min(self.plan.stopping.batch(self.plan.batch, len(self.ledger)), left)
+        outlook = self._acquire(number, size, n_forecast=size).forecast
+        assert outlook is not None  # noqa: S101
+        return float(100 * (1 - outlook.path[-1]) / size)
 
     @contextmanager
     def _stage(self, name: str, total: int | None = None) -> Iterator[None]:

@@ -28,6 +28,7 @@ from surveyor.campaign.records import RoundRecord, keep_settings, round_folder, 
 from surveyor.campaign.validation import split_validation
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
+from surveyor.labelling.rules import screen
 from surveyor.metrics import errors
 from surveyor.structures.identity import structure_id
 from surveyor.types import Failure, Labeller, Labels, Potential
@@ -64,7 +65,7 @@ class Control:
 
     def lend(self) -> None:
         """Hand the campaign those labels of its next batch that the control has paid for already."""
-        known = self.ledger.structures
+        known = self.ledger.trusted
         for name in self.campaign.ask():
             if name in known:
                 labels = known[name]
@@ -102,12 +103,17 @@ class Control:
         return {ids[i]: int(i) for i in reversed(order) if ids[i] not in self._start}
 
     def _label(self, number: int, wanted: int, labeller: Labeller) -> dict[str, Atoms]:
-        """The labelled structures of the arm, as many as the campaign has; failures are passed over."""
+        """The labelled structures of the arm, as many as the campaign has; failures and suspicious labels are
+        passed over."""
         progress = self.campaign.progress
         while True:
-            known = {**self.campaign.ledger.structures, **self.ledger.structures}
-            failed = {*self.campaign.ledger.failures, *self.ledger.failures} - known.keys()
-            names = [name for name in self._order if name not in failed][:wanted]
+            known = {**self.campaign.ledger.trusted, **self.ledger.trusted}
+            unusable = {
+                name
+                for ledger in (self.campaign.ledger, self.ledger)
+                for name in (*ledger.failures, *ledger.quarantined)
+            } - known.keys()
+            names = [name for name in self._order if name not in unusable][:wanted]
             missing = {name: self._order[name] for name in names if name not in known}
             if not missing:
                 return {name: known[name] for name in names}
@@ -117,12 +123,13 @@ class Control:
                 self._keep(name, todo[name], result)
                 progress.advance()
             progress.finish()
+            screen(self.ledger, self.plan.label_rules, self._start, [n for n in missing if n in self.ledger])
             if not any(name in self.ledger for name in missing):
                 raise CampaignError(
                     f"all {len(missing)} labels of the random control failed; "
                     f"the first: {self.ledger.failures[next(iter(missing))][-1]}",
                     expected="a labelling method that works for these structures",
-                    todo=f"mend the calculator, delete {self.ledger.failures_path} and run the command again",
+                    todo=f"mend the calculator, delete {self.folder / 'labels'} and run the command again",
                 )
 
     def _keep(self, name: str, atoms: Atoms, result: Labels | Failure) -> None:

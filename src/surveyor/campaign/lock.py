@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from surveyor.errors import CampaignError
+from surveyor.labelling.spool import is_running
 from surveyor.structures.writing import write_error
 
 LOCK_NAME = "owner.lock"
@@ -38,13 +39,11 @@ class CampaignLock:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.close()
-            raise CampaignError(
-                f"the campaign {self.path.parent} is in the hands of process {owner.get('pid', '?')} "
-                f"on {owner.get('host', '?')}",
-                expected="one process a campaign",
-                todo="wait for it, or look with `surveyor status`, which always works",
-            ) from None
+            raise self._taken(owner) from None
+        except OSError:
+            # This file system has no locks: the owner that the file names decides.
+            if owner.get("host") == socket.gethostname() and is_running(int(str(owner["pid"]))):
+                raise self._taken(owner) from None
         if owner and owner.get("host") != socket.gethostname():
             self._file.close()
             raise CampaignError(
@@ -61,6 +60,15 @@ class CampaignLock:
     ) -> None:
         self._write(None)
         self._file.close()
+
+    def _taken(self, owner: dict[str, object]) -> CampaignError:
+        self._file.close()
+        return CampaignError(
+            f"the campaign {self.path.parent} is in the hands of process {owner.get('pid', '?')} "
+            f"on {owner.get('host', '?')}",
+            expected="one process a campaign",
+            todo="wait for it, or look with `surveyor status`, which always works",
+        )
 
     def _owner(self) -> dict[str, object]:
         self._file.seek(0)

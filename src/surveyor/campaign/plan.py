@@ -10,6 +10,7 @@ from ase import Atoms
 
 from surveyor.acquisition import Rule
 from surveyor.campaign.stopping import Stopping
+from surveyor.labelling.rules import LabelRules
 from surveyor.types import FeatureMap, Potential, Trainer
 
 
@@ -34,6 +35,8 @@ class Plan:
     | generic          | labelled structures of the pretraining kind, on which forgetting is measured   |
     | continued        | each round trains on from the potential of the round before                    |
     | stopping         | limits                                                                         |
+    | label_rules      | retries, quarantine, and how many labels a round needs                         |
+    | training_cores   | cores that training uses, for the accounts                                     |
     | valid_fraction   | share of the labelled structures that chooses the best epoch instead of training |
     | seed             | of everything random                                                           |
     """
@@ -53,5 +56,7 @@ class Plan:
     generic: Sequence[Atoms] = ()
     continued: bool = False
     stopping: Stopping = field(default_factory=Stopping)
+    label_rules: LabelRules = field(default_factory=LabelRules)
+    training_cores: int = 1
     valid_fraction: float = 0.1
     seed: int = 0

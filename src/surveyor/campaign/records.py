@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from surveyor.errors import CampaignError
+from surveyor.labelling.ledger import Ledger
 from surveyor.structures.writing import atomic_write
 
 SCHEMA = 1
@@ -40,6 +43,11 @@ class RoundRecord:
     | control        | errors of the random control arm, and the gain over it; empty without one | meV/atom,|
     |                |                                                                          | meV/Å    |
     | seconds        | stage → wall time                                                        | s        |
+    | quarantined    | labels of this round that are held back                                  |          |
+    | core_seconds   | labelling, training → what it cost                                       | s × cores |
+    | predicted_gain | forecast fall of the pool's residual std per label of the next batch, of  | %        |
+    |                | what it is now; None where no limit asks for it                          |          |
+    | notes          | what a person should know about the round                                |          |
     | stopped        | why the campaign ended after this round, or None                         |          |
     """
 
@@ -60,6 +68,10 @@ class RoundRecord:
     forgetting: dict[str, dict[str, float]] = field(default_factory=dict)
     control: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    quarantined: int = 0
+    core_seconds: dict[str, float] = field(default_factory=dict)
+    predicted_gain: float | None = None
+    notes: list[str] = field(default_factory=list)
     stopped: str | None = None
 
 
@@ -71,9 +83,39 @@ class CampaignRecord:
     state: dict[str, Any]
     rounds: tuple[RoundRecord, ...]
 
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The labels, failures and quarantine, read when they are asked for."""
+        return Ledger(self.folder / "labels", str(self.state["method"]), read_only=True)
+
+    @property
+    def failures(self) -> dict[str, list[str]]:
+        """id → reasons of the failed attempts, of structures that have no label."""
+        return self.ledger.failures
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """id → why its label is held back."""
+        return self.ledger.quarantined
+
+    @property
+    def core_hours(self) -> float:
+        """What labelling and training have cost so far."""
+        return core_hours(self.rounds)
+
     @property
     def stopped(self) -> str | None:
         return self.rounds[-1].stopped if self.rounds else None
+
+
+def core_hours(rounds: Iterable[RoundRecord]) -> float:
+    """What labelling and training of these rounds cost."""
+    return sum(sum(record.core_seconds.values()) for record in rounds) / 3600
+
+
+def wall_hours(rounds: Iterable[RoundRecord]) -> float:
+    """How long these rounds worked; pauses, and what interrupted runs did in vain, not counted."""
+    return sum(sum(record.seconds.values()) for record in rounds) / 3600
 
 
 def round_folder(folder: Path, number: int) -> Path:

@@ -15,6 +15,10 @@ class Stopping:
     | labels     | this many labels were paid for, failures not counted    |          |
     | energy_mae | the test energy error is at or below it                 | meV/atom |
     | force_mae  | the test force error is at or below it                  | meV/Å    |
+    | core_hours | labelling and training have cost this much              | core h   |
+    | wall_hours | the rounds have taken this long, pauses not counted     | h        |
+    | min_gain   | the next batch is forecast to lower the pool's residual | % / label |
+    |            | std by less than this a label, of what it is now        |          |
 
     Both target errors must be reached where both are given.
     """
@@ -23,9 +27,20 @@ class Stopping:
     labels: int | None = None
     energy_mae: float | None = None
     force_mae: float | None = None
+    core_hours: float | None = None
+    wall_hours: float | None = None
+    min_gain: float | None = None
 
     def reason(
-        self, *, rounds: int, labels: int, energy_mae: float | None, force_mae: float | None
+        self,
+        *,
+        rounds: int,
+        labels: int,
+        energy_mae: float | None,
+        force_mae: float | None,
+        core_hours: float = 0.0,
+        wall_hours: float = 0.0,
+        gain: float | None = None,
     ) -> str | None:
         """Why to stop now, or None."""
         targets = [
@@ -40,6 +55,12 @@ class Stopping:
             return f"target error reached: {reached}"
         if self.labels is not None and labels >= self.labels:
             return f"label budget used: {labels} of {self.labels}"
+        if self.core_hours is not None and core_hours >= self.core_hours:
+            return f"core-hour budget used: {core_hours:.3g} of {self.core_hours:g}"
+        if self.wall_hours is not None and wall_hours >= self.wall_hours:
+            return f"wall time used: {wall_hours:.3g} of {self.wall_hours:g} h"
+        if self.min_gain is not None and gain is not None and gain < self.min_gain:
+            return f"predicted gain {gain:.2g} % per label is below {self.min_gain:g} %"
         if self.rounds is not None and rounds >= self.rounds:
             return f"all {self.rounds} rounds done"
         return None

@@ -42,7 +42,7 @@ def run(
         with CampaignLock(target):
             keep_config(settings, target)
             progress = make_progress()
-            labeller = build_labeller(settings.labels, target)
+            labeller = build_labeller(settings.labels, target, settings.engine)
             campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
             control = None
             if settings.control is not None:
@@ -55,6 +55,8 @@ def run(
                         control.lend()
                     record = campaign.step(labeller)
                     typer.echo(_line(record), err=True)
+                    for note in record.notes:
+                        typer.echo(f"  {note}", err=True)
                     if control is not None:
                         control.catch_up(labeller)
             except LabelsAwaitedError as awaited:
@@ -88,7 +90,17 @@ def status(
 
         record = read_campaign(folder)
         if as_json:
-            typer.echo(json.dumps({**_summary(record.rounds, None), "stopped": record.stopped}))
+            typer.echo(
+                json.dumps(
+                    {
+                        **_summary(record.rounds, None),
+                        "stopped": record.stopped,
+                        "failed": len(record.failures),
+                        "quarantined": len(record.quarantined),
+                        "core_hours": record.core_hours,
+                    }
+                )
+            )
             return
         console = Console()
         console.print(_table(record.rounds))
@@ -97,6 +109,13 @@ def status(
         console.print(
             f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
         )
+        console.print(f"cost:    {record.core_hours:.3g} core hours of labelling and training")
+        if record.failures or record.quarantined:
+            console.print(
+                f"labels:  {len(record.failures)} failed, {len(record.quarantined)} in quarantine; "
+                f"surveyor label held {folder} shows them",
+                soft_wrap=True,
+            )
 
 
 def report(
@@ -143,7 +162,7 @@ def _line(record: RoundRecord) -> str:
 def _table(rounds: tuple[RoundRecord, ...]) -> Table:
     table = Table(title="rounds")
     for column in (
-        "round", "labels", "failed", "energy MAE\nmeV/atom", "force MAE\nmeV/Å",
+        "round", "labels", "failed", "held", "energy MAE\nmeV/atom", "force MAE\nmeV/Å",
         "Pearson\nstd, force", "time\ns",
     ):  # fmt: skip
         table.add_column(column, justify="right")
@@ -152,6 +171,7 @@ def _table(rounds: tuple[RoundRecord, ...]) -> Table:
             "0 (before)" if record.number == 0 else str(record.number),
             str(record.labels),
             str(record.failed),
+            str(record.quarantined),
             _number(record.energy_mae),
             _number(record.force_mae),
             _number(record.pearson_force, 2),

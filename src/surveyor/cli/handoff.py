@@ -156,7 +156,7 @@ def _give_up(names: list[str], found: Collected, ledger: Ledger) -> list[str]:
             )
         given_up += some
     for name in dict.fromkeys(given_up):
-        ledger.append_failure(name, Failure("given up: no label came"))
+        ledger.append_failure(name, Failure("given up: no label came", final=True))
         found.missing.remove(name)
     return list(dict.fromkeys(given_up))
 

@@ -1,4 +1,4 @@
-"""`surveyor label`: a file at once; the hand-off commands join it."""
+"""`surveyor label`: a file at once; hand-off, and labels that need a person's eye, join it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from surveyor.cli.guard import guarded
 from surveyor.cli.handoff import AsJson, collect, export
+from surveyor.cli.held import held, release
 from surveyor.cli.progress import make_progress
 from surveyor.cli.reasons import print_reasons
 
@@ -32,7 +33,7 @@ class FileByDefault(TyperGroup):
 app = typer.Typer(
     cls=FileByDefault,
     no_args_is_help=True,
-    help="Label a file of structures, or hand a batch to people and collect their labels.\n\n"
+    help="Label a file of structures, hand a batch to people and collect it, or look at labels held back.\n\n"
     "Example: surveyor label picks.extxyz -o labelled.extxyz --calculator pyscf",
 )
 
@@ -157,5 +158,5 @@ def _key_value(text: str) -> tuple[str, Any]:
     return key, content
 
 
-app.command()(export)
-app.command()(collect)
+for command in (export, collect, held, release):
+    app.command()(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from ase import Atoms
 
 from surveyor.acquisition import Rule
-from surveyor.campaign import Plan, Stopping
+from surveyor.campaign import LabelRules, Plan, Stopping
 from surveyor.config.registries import (
     CALCULATORS,
     FEATURES,
@@ -22,15 +23,27 @@ from surveyor.config.registries import (
 )
 from surveyor.config.schema import (
     CampaignConfig,
+    EngineConfig,
     FeatureConfig,
     LabelConfig,
+    LocalEngineConfig,
     ManualSettings,
     SelectionConfig,
 )
 from surveyor.errors import ConfigError
 from surveyor.features.store import StorableFeatureMap
-from surveyor.labelling import CalculatorSpec, LocalLabeller
+from surveyor.labelling import (
+    CalculatorSpec,
+    DaskEngine,
+    Engine,
+    EngineLabeller,
+    LocalEngine,
+    ParslEngine,
+    SlurmEngine,
+)
 from surveyor.labelling.manual import ManualLabeller
+from surveyor.labelling.retries import Retries
+from surveyor.labelling.screening import Screening
 from surveyor.potentials.opening import beside
 from surveyor.selection import Shortlist
 from surveyor.specs import validate
@@ -85,12 +98,32 @@ def calculator_spec(config: LabelConfig) -> CalculatorSpec:
     return CalculatorSpec(config.calculator, config.settings, config.charge_key, config.spin_key)
 
 
-def build_labeller(config: LabelConfig, folder: Path) -> Labeller:
-    """Labels from people, or from local processes that hand results over through the campaign's folder."""
+def build_engine(settings: EngineConfig, processes: int | None) -> Engine:
+    """The engine that the configuration chooses and sizes; `processes` is for the local one."""
+    if isinstance(settings, LocalEngineConfig):
+        return LocalEngine(processes or max(1, (os.cpu_count() or 1) // settings.cores), settings.cores)
+    kinds: dict[str, Callable[..., Engine]] = {"slurm": SlurmEngine, "parsl": ParslEngine, "dask": DaskEngine}
+    return kinds[settings.kind](**settings.model_dump(exclude={"kind"}))
+
+
+def build_labeller(config: LabelConfig, folder: Path, engine: EngineConfig | None = None) -> Labeller:
+    """Labels from people, or from an engine that hands results over through a folder of the campaign."""
     if config.calculator.lower() == MANUAL:
         return ManualLabeller(validate(ManualSettings, config.settings, SETTINGS).method, folder)
-    return LocalLabeller(
-        calculator_spec(config), processes=config.processes, spool=folder / "labels" / "spool"
+    return EngineLabeller(
+        calculator_spec(config),
+        build_engine(engine or LocalEngineConfig(), config.processes),
+        spool=folder / "labels" / "spool",
+        time_limit=config.time_limit,
+    )
+
+
+def build_label_rules(config: LabelConfig) -> LabelRules:
+    """What happens to labels that fail or look suspicious."""
+    return LabelRules(
+        retries=Retries(config.retries, config.retry_wait),
+        screening=Screening(config.max_force, config.outlier),
+        minimum=config.minimum,
     )
 
 
@@ -129,6 +162,8 @@ def build_plan(config: CampaignConfig) -> Plan:
         generic=_generic(config, potential),
         target=[] if config.target is None else list(StructureFile(config.target, potential.elements)),
         stopping=Stopping(**config.stop.model_dump()),
+        label_rules=build_label_rules(config.labels),
+        training_cores=training.threads or os.cpu_count() or 1,
         valid_fraction=training.valid_fraction,
         seed=config.seed,
     )

@@ -10,12 +10,17 @@ import yaml
 from surveyor.config.loading import resolved_yaml
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import CampaignError
-from surveyor.specs import read_yaml
+from surveyor.specs import read_yaml, validate
 from surveyor.structures.writing import atomic_write
 
 MAY_CHANGE = (
     "stop",
+    "engine",
     "labels.processes",
+    "labels.time_limit",
+    "labels.retries",
+    "labels.retry_wait",
+    "labels.minimum",
     "labels.settings.time_limit",
     "labels.settings.scratch",
     "labels.settings.keep",
@@ -34,7 +39,9 @@ def keep_config(config: CampaignConfig, folder: Path) -> None:
     path = folder / "config.yaml"
     text = resolved_yaml(config)
     if path.exists():
-        before, now = _flat(read_yaml(path)), _flat(yaml.safe_load(text))
+        # Through the schema: a setting that is newer than the campaign had its default then.
+        started = validate(CampaignConfig, read_yaml(path), path)
+        before, now = _flat(yaml.safe_load(resolved_yaml(started))), _flat(yaml.safe_load(text))
         changed = [
             key
             for key in sorted({*before, *now})

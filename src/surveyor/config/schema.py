@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 
 class Strict(BaseModel):
@@ -43,6 +52,60 @@ class LabelConfig(Strict):
     charge_key: str | None = None
     spin_key: str | None = None
     processes: PositiveInt | None = None
+    time_limit: PositiveFloat | None = None
+    retries: NonNegativeInt = 2
+    retry_wait: NonNegativeFloat = 10.0
+    minimum: float = Field(default=0.5, ge=0, le=1)
+    max_force: PositiveFloat | None = 100.0
+    outlier: PositiveFloat | None = 20.0
+
+
+class LocalEngineConfig(Strict):
+    """Worker processes of this machine; `labels: processes` is their number."""
+
+    kind: Literal["local"] = "local"
+    cores: PositiveInt = 1
+
+
+class SlurmEngineConfig(Strict):
+    """One Slurm job a label."""
+
+    kind: Literal["slurm"]
+    workers: PositiveInt = 20
+    cores: PositiveInt = 1
+    partition: str | None = None
+    account: str | None = None
+    hours: PositiveFloat | None = None
+    memory: PositiveFloat | None = None
+    options: tuple[str, ...] = ()
+    setup: tuple[str, ...] = ()
+
+
+class ParslEngineConfig(Strict):
+    """Parsl workers on this machine, or in blocks of Slurm jobs."""
+
+    kind: Literal["parsl"]
+    workers: PositiveInt = 4
+    cores: PositiveInt = 1
+    blocks: NonNegativeInt = 0
+    partition: str | None = None
+    account: str | None = None
+    hours: PositiveFloat = 24.0
+    setup: tuple[str, ...] = ()
+
+
+class DaskEngineConfig(Strict):
+    """Workers of a dask.distributed cluster."""
+
+    kind: Literal["dask"]
+    workers: PositiveInt = 4
+    cores: PositiveInt = 1
+    scheduler: str | None = None
+
+
+EngineConfig = Annotated[
+    LocalEngineConfig | SlurmEngineConfig | ParslEngineConfig | DaskEngineConfig, Field(discriminator="kind")
+]
 
 
 class ManualSettings(Strict):
@@ -96,6 +159,9 @@ class StopConfig(Strict):
     labels: PositiveInt | None = None
     energy_mae: PositiveFloat | None = None
     force_mae: PositiveFloat | None = None
+    core_hours: PositiveFloat | None = None
+    wall_hours: PositiveFloat | None = None
+    min_gain: PositiveFloat | None = None
 
 
 class ControlConfig(Strict):
@@ -125,6 +191,7 @@ class CampaignConfig(Strict):
     features: FeatureConfig = FeatureConfig()
     selection: SelectionConfig = SelectionConfig()
     labels: LabelConfig = LabelConfig()
+    engine: EngineConfig = LocalEngineConfig()
     training: TrainingConfig = TrainingConfig()
     stop: StopConfig = StopConfig()
     control: ControlConfig | None = None

@@ -1,7 +1,21 @@
 """Labelling: structures in, quantum-chemical energies and forces out, each kept the moment it arrives."""
 
 from surveyor.labelling.calculators import GFN2, CalculatorSpec, compute
+from surveyor.labelling.engines import DaskEngine, Engine, LocalEngine, ParslEngine, SlurmEngine
+from surveyor.labelling.labeller import EngineLabeller
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.local import LocalLabeller
 
-__all__ = ["GFN2", "CalculatorSpec", "Ledger", "LocalLabeller", "compute"]
+__all__ = [
+    "GFN2",
+    "CalculatorSpec",
+    "DaskEngine",
+    "Engine",
+    "EngineLabeller",
+    "Ledger",
+    "LocalEngine",
+    "LocalLabeller",
+    "ParslEngine",
+    "SlurmEngine",
+    "compute",
+]

@@ -128,9 +128,9 @@ def compute(spec: CalculatorSpec, atoms: Atoms) -> Labels | Failure:
         reason = str(error).strip().splitlines()
         return Failure(f"{type(error).__name__}: {reason[0][:300] if reason else 'no message'}")
     if forces.shape != (len(atoms), 3):
-        return Failure(f"forces of shape {forces.shape} for {len(atoms)} atoms")
+        return Failure(f"forces of shape {forces.shape} for {len(atoms)} atoms", final=True)
     if not np.isfinite(energy) or not np.isfinite(forces).all():
-        return Failure("energy or forces are NaN or inf")
+        return Failure("energy or forces are NaN or inf", final=True)
     return Labels(energy=energy, forces=forces, stress=_stress(trial))
 
 

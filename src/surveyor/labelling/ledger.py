@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import json
-import os
 import re
-import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ase import Atoms
 from ase.io import iread, write
 
 from surveyor.errors import LabellingError
+from surveyor.labelling.journal import Journal, append_durably, cut
+from surveyor.labelling.screening import DOUBT
 from surveyor.structures.identity import structure_id
 from surveyor.structures.labels import labels_of, with_labels
 from surveyor.structures.writing import write_error
 from surveyor.types import Failure, Labels
 
 _CHECKSUM = re.compile(r" surveyor_checksum=([0-9a-f]{16})$")
+COST = "surveyor_core_seconds"
+"""The key under which a label carries what it cost."""
+
 _SEALED_START = re.compile(rb"^[ \d]+\n[^\n]* surveyor_checksum=[0-9a-f]{16}\n", re.MULTILINE)
 
 
@@ -31,8 +32,11 @@ class Ledger:
     Opening cuts a torn last frame (a crash while it was written). A frame that is damaged further up is an
     error: something other than Surveyor changed the file.
 
+    A label in quarantine stays in the journal, for it was paid for; a second journal names it and the reason,
+    until a person releases it.
+
     Args:
-        folder: holds `<method>.extxyz` and `<method>.failures.jsonl`.
+        folder: holds `<method>.extxyz`, `<method>.failures.jsonl` and `<method>.quarantine.jsonl`.
         method: name of code and settings.
         read_only: open without cutting a torn frame, and refuse to append.
 
@@ -42,17 +46,16 @@ class Ledger:
 
     def __init__(self, folder: Path, method: str, *, read_only: bool = False) -> None:
         self.path = folder / f"{method}.extxyz"
-        self.failures_path = folder / f"{method}.failures.jsonl"
         self.read_only = read_only
         self._structures: dict[str, Atoms] = {}
-        self._failures: dict[str, list[str]] = {}
         if not read_only:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise write_error(folder, error) from error
         self._end = self._load()
-        self._load_failures()
+        self._failures = Journal(folder / f"{method}.failures.jsonl", read_only=read_only)
+        self._quarantine = Journal(folder / f"{method}.quarantine.jsonl", read_only=read_only)
 
     def __len__(self) -> int:
         return len(self._structures)
@@ -62,13 +65,37 @@ class Ledger:
 
     @property
     def structures(self) -> dict[str, Atoms]:
-        """id → labelled structure, in the order of arrival."""
+        """id → labelled structure, in the order of arrival; those in quarantine included."""
         return dict(self._structures)
 
     @property
+    def trusted(self) -> dict[str, Atoms]:
+        """id → labelled structure, without those in quarantine."""
+        return {name: atoms for name, atoms in self._structures.items() if name not in self._quarantine}
+
+    @property
+    def quarantined(self) -> dict[str, str]:
+        """id → why its label is in quarantine."""
+        return reasons_of(self._quarantine)
+
+    @property
     def failures(self) -> dict[str, list[str]]:
-        """id → reasons of its failed attempts."""
-        return {name: list(reasons) for name, reasons in self._failures.items()}
+        """id → reasons of its failed attempts, where no label came in the end."""
+        return {
+            name: [str(entry["reason"]) for entry in self._failures.entries(name)]
+            for name in self._failures.names
+            if name not in self._structures
+        }
+
+    def attempts(self, name: str) -> list[dict[str, Any]]:
+        """The failed attempts at a label, oldest first: reason, time, final, core_seconds."""
+        return self._failures.entries(name)
+
+    def cost(self, name: str) -> float:
+        """Core seconds that this structure has cost so far, failed attempts included."""
+        failed = sum(float(entry.get("core_seconds", 0.0)) for entry in self._failures.entries(name))
+        label = self._structures.get(name)
+        return failed + (float(label.info.get(COST, 0.0)) if label is not None else 0.0)
 
     def append(self, name: str, atoms: Atoms, labels: Labels) -> None:
         """Write a label and wait until the disk has it; an id that is there already is left alone.
@@ -85,34 +112,55 @@ class Ledger:
             return
         labelled = with_labels(atoms, labels)
         labelled.info["surveyor_id"] = name
-        text = _seal(labelled)
-        self._append(self.path, text.encode(), self._end)
-        self._end += len(text.encode())
+        if labels.core_seconds:
+            labelled.info[COST] = round(labels.core_seconds, 3)
+        if labels.doubt:
+            labelled.info[DOUBT] = labels.doubt
+        content = _seal(labelled).encode()
+        append_durably(self.path, content, self._end)
+        self._end += len(content)
         self._structures[name] = labelled
 
     def append_failure(self, name: str, failure: Failure) -> None:
         """Record a failed attempt."""
-        if self.read_only:
-            raise LabellingError(f"{self.path} was opened read-only", expected="the owner of the campaign")
-        line = json.dumps({"id": name, "reason": failure.reason, "time": round(time.time(), 3)}) + "\n"
-        size = self.failures_path.stat().st_size if self.failures_path.exists() else 0
-        self._append(self.failures_path, line.encode(), size)
-        self._failures.setdefault(name, []).append(failure.reason)
+        self._failures.append(
+            name, reason=failure.reason, final=failure.final, core_seconds=round(failure.core_seconds, 3)
+        )
 
-    def _append(self, path: Path, content: bytes, end: int) -> None:
-        try:
-            # Unbuffered: what a failed write leaves in a buffer would be written after the cut.
-            with path.open("ab", buffering=0) as file:
-                try:
-                    rest = memoryview(content)
-                    while rest:
-                        rest = rest[file.write(rest) :]
-                    os.fsync(file.fileno())
-                except OSError:
-                    _cut(file, end)
-                    raise
-        except OSError as error:
-            raise write_error(path, error) from error
+    def quarantine(self, name: str, reason: str) -> None:
+        """Hold a label back from training.
+
+        Raises:
+            LabellingError: there is no such label, or the ledger is read-only.
+        """
+        if name not in self._structures:
+            raise LabellingError(f"there is no label {name}", expected="the id of a label in the journal")
+        self._quarantine.append(name, reason=reason)
+
+    def released(self, name: str) -> bool:
+        """Whether a person has released this label; screening then has nothing more to say about it."""
+        return name in self._quarantine.released
+
+    def release(self, name: str) -> str:
+        """Trust a label in quarantine from now on, or let a failed structure be tried again.
+
+        Returns:
+            What was released: "label" or "failure".
+
+        Raises:
+            LabellingError: the structure is neither in quarantine nor failed.
+        """
+        if name in self._quarantine:
+            self._quarantine.release(name)
+            return "label"
+        if name in self._failures and name not in self._structures:
+            self._failures.release(name)
+            return "failure"
+        raise LabellingError(
+            f"{name} is neither in quarantine nor failed",
+            expected="an id that `surveyor label held` shows",
+            todo="check the id",
+        )
 
     def _load(self) -> int:
         """Read all whole frames; return the length of the file that they take."""
@@ -136,29 +184,8 @@ class Ledger:
             )
         if rest and not self.read_only:
             with self.path.open("r+b") as file:
-                _cut(file, end)
+                cut(file, end)
         return end
-
-    def _load_failures(self) -> None:
-        if not self.failures_path.exists():
-            return
-        content = self.failures_path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content) and not self.read_only:
-            with self.failures_path.open("r+b") as file:
-                _cut(file, len(whole))
-        for line in whole.splitlines():
-            entry = json.loads(line)
-            self._failures.setdefault(entry["id"], []).append(entry["reason"])
-
-
-def _cut(file: IO[bytes], end: int) -> None:
-    try:
-        file.truncate(end)
-        os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
 
 
 def _seal(atoms: Atoms) -> str:
@@ -206,3 +233,8 @@ def _holds_whole_frame(rest: bytes) -> bool:
         if _unseal(_next_frame(stream)) is not None:
             return True
     return False
+
+
+def reasons_of(journal: Journal) -> dict[str, str]:
+    """id → the last reason that stands about it."""
+    return {name: str(journal.entries(name)[-1]["reason"]) for name in journal.names}

@@ -128,4 +128,4 @@ def _picks(folder: Path, in_progress: int, ledger: Ledger) -> list[Pick]:
 
 
 def _quarantined(ledger: Ledger) -> dict[str, str]:
-    return dict(getattr(ledger, "quarantined", {}))
+    return dict(ledger.quarantined)
