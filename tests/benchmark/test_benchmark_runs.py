@@ -26,7 +26,7 @@ from surveyor.benchmark.report import write_report
 from surveyor.benchmark.schema import Shortlist
 from surveyor.benchmark.scoring import Scores, Truth, agreement
 from surveyor.benchmark.standard import STRATEGIES
-from surveyor.benchmark.strategies import alarming, disagreement, outside
+from surveyor.benchmark.strategies import alarming, outside
 from surveyor.cli import app
 from surveyor.errors import ConfigError
 from surveyor.metrics import errors
@@ -49,7 +49,7 @@ def write_file(folder: Path, model: Path, **keys: Any) -> Path:
     write_structures(folder / "test.extxyz", frames(24, seed=2))
     targets = rattled(4, seed=3)
     write_structures(folder / "target.extxyz", targets)
-    task = {name: f"{name}.extxyz" for name in ("pool", "test", "target")} | {
+    task: dict[str, Any] = {name: f"{name}.extxyz" for name in ("pool", "test", "target")} | {
         "start": 4,
         "batch": 4,
         "rounds": 2,
@@ -199,18 +199,6 @@ def test_scores_are_those_of_the_metrics(potential: MacePotential) -> None:
     partial = Scores.of(potential.predict(labelled), Truth.of(labelled))
     assert partial.summary()["energy_mae"] == scores.summary()["energy_mae"]
     assert partial.summary(np.arange(24) == 0)["force_mae"] is None
-
-
-def test_disagreement_is_the_spread_of_the_votes() -> None:
-    rng = np.random.default_rng(0)
-    votes = [[Labels(float(rng.normal()), rng.normal(size=(n, 3))) for n in (2, 3)] for _ in range(4)]
-    energy, forces = disagreement(votes, "energy"), disagreement(votes, "forces")
-    for i, n in enumerate((2, 3)):
-        assert energy[i] == pytest.approx(np.std([vote[i].energy for vote in votes]) / n)
-        spread = [
-            np.sqrt(sum(np.var([vote[i].forces[a, x] for vote in votes]) for x in range(3))) for a in range(n)
-        ]
-        assert forces[i] == pytest.approx(max(spread))
 
 
 def test_a_shortlist_leaves_the_extreme_out() -> None:

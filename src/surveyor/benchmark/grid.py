@@ -109,7 +109,7 @@ def open_results(spec: BenchmarkSpec, fingerprint: str, folder: Path) -> None:
         before = json.loads(state.read_text())["potential"]
         if before != fingerprint:
             raise ConfigError(
-                f"results of {folder} are of the potential {before[:10]}, now: {fingerprint[:10]}",
+                f"{folder} was made with the potential {before[:10]}, now it is {fingerprint[:10]}",
                 expected="one pretrained potential a benchmark",
                 todo="restore the potential, or write to another folder with -o",
             )

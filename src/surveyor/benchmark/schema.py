@@ -69,7 +69,7 @@ class StrategySpec(Strict):
     | noise     | λ, as a share of the pool's mean squared norm                                        |
     | target    | pool (a sample of it), or task: the task's target geometries                         |
     | shortlist | candidates left after outlier control                                                |
-    | committee | disagreement on energy or forces, and the number of potentials trained a round       |
+    | committee | disagreement on energies or forces, and the number of potentials trained a round     |
     """
 
     rule: str
@@ -77,7 +77,7 @@ class StrategySpec(Strict):
     noise: PositiveFloat = 1e-4
     target: Literal["pool", "task"] = "pool"
     shortlist: Shortlist | None = None
-    disagreement: Literal["energy", "forces"] = "forces"
+    disagreement: Literal["energies", "forces"] = "forces"
     members: PositiveInt = 4
 
 

@@ -17,7 +17,7 @@ MAPS: dict[str, dict[str, Any]] = {
 STRATEGIES: dict[str, dict[str, Any]] = {
     "random": {"rule": "random"},
     "soap-max-variance": {"rule": "max-variance", "features": "soap"},
-    "committee-energy": {"rule": "committee", "disagreement": "energy"},
+    "committee-energy": {"rule": "committee", "disagreement": "energies"},
     "committee-forces": {"rule": "committee", "disagreement": "forces"},
     "activations-max-variance": {"rule": "max-variance", "features": "activations"},
     "activations-lcmd": {"rule": "lcmd", "features": "activations"},

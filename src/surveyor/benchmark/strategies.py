@@ -16,6 +16,7 @@ from surveyor.benchmark.loading import COMMITTEE
 from surveyor.benchmark.schema import Shortlist, StrategySpec
 from surveyor.benchmark.tasks import Task
 from surveyor.config import RULES
+from surveyor.disagreement import spread
 from surveyor.types import Features, Float64Array, Labels
 
 
@@ -93,7 +94,7 @@ class Chooser:
             assert learnt.pool is not None  # noqa: S101 - it was asked for
             votes.append(learnt.pool)
             seconds += learnt.seconds if member else 0.0
-        score = disagreement(votes, self.spec.disagreement)
+        score = spread(votes, self.spec.disagreement)
         taken = {*situation.labelled, *situation.excluded}
         order = [i for i in np.argsort(-score, kind="stable") if self.task.ids["pool"][i] not in taken]
         return Choice([self.task.ids["pool"][i] for i in order[: situation.count]], seconds)
@@ -120,25 +121,6 @@ class Chooser:
 
 MEMBER = 7919
 """Seeds of a committee's members lie this far apart; the first member is the run's own training."""
-
-
-def disagreement(votes: Sequence[Sequence[Labels]], of: str) -> Float64Array:
-    """Standard deviation over the members of a committee, one number a structure.
-
-    | of       | number                                                              | unit    |
-    |----------|---------------------------------------------------------------------|---------|
-    | `energy` | std over members of E / n                                           | eV/atom |
-    | `forces` | largest over atoms of the root of Σ_xyz var over members of F       | eV/Å    |
-    """
-    if of == "energy":
-        energies = np.array([[label.energy / len(label.forces) for label in vote] for vote in votes])
-        return np.asarray(energies.std(axis=0))
-    return np.array(
-        [
-            np.sqrt(np.stack([label.forces for label in member]).var(axis=0).sum(axis=1)).max()
-            for member in zip(*votes, strict=True)
-        ]
-    )
 
 
 def alarming(base: Sequence[Labels], pool: Sequence[Atoms], by: str) -> Float64Array:

@@ -165,7 +165,7 @@ def _table(rounds: tuple[RoundRecord, ...]) -> Table:
         "round", "labels", "failed", "held", "energy MAE\nmeV/atom", "force MAE\nmeV/Å",
         "Pearson\nstd, force", "time\ns",
     ):  # fmt: skip
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=column == "round")
     for record in rounds:
         table.add_row(
             "0 (before)" if record.number == 0 else str(record.number),

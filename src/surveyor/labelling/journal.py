@@ -77,7 +77,7 @@ class Journal:
         """
         if self.read_only:
             raise LabellingError(f"{self.path} was opened read-only", expected="the owner of the campaign")
-        whole = {"id": name, **entry, "time": round(time.time(), 3)}
+        whole = {"id": name, **entry, "time": round(time.time(), 6)}
         line = (json.dumps(whole) + "\n").encode()
         append_durably(self.path, line, self._end)
         self._end += len(line)
