@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -15,13 +14,10 @@ from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
 
 from surveyor.errors import SurveyorError
+from surveyor.threads import one_thread
 
 Job = TypeVar("Job")
 POLL_SECONDS = 2.0
-THREADS = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)  # fmt: skip
 
 
 def each_done(
@@ -44,7 +40,7 @@ def each_done(
         return
     queue = iter(jobs)
     running: dict[Future[Any], Job] = {}
-    with _one_thread():
+    with one_thread():
         executor = ProcessPoolExecutor(
             min(processes, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_start
         )
@@ -69,20 +65,6 @@ def each_done(
             ) from error
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Workers inherit these; they act when the numerical libraries load."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _start() -> None:

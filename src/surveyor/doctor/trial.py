@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -16,11 +16,11 @@ from ase import Atoms
 
 from surveyor.errors import SurveyorError
 from surveyor.labelling import CalculatorSpec, compute
+from surveyor.threads import one_thread
 from surveyor.types import Failure, Labels
 
 START = 180
 """Seconds in which a worker process has imported what it needs, on a busy machine."""
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def try_calculator(spec: CalculatorSpec, frames: Sequence[Atoms], time_limit: fl
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     worker = context.Process(target=_work, args=(theirs, spec), daemon=True)
-    with _one_thread():
+    with one_thread():
         worker.start()
     theirs.close()
     trials: list[Trial] = []
@@ -95,18 +95,3 @@ def _work(connection: Connection, spec: CalculatorSpec) -> None:
                 connection.send(compute(spec, atoms))
             except SurveyorError as fault:
                 connection.send(Failure(fault.got))
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """The worker's numerical libraries start with one thread, as a campaign's do."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(dict.fromkeys(THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
