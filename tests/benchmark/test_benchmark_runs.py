@@ -246,11 +246,11 @@ def test_fine_tuning_with_a_committee_goes_on_after_a_kill(tmp_path: Path, model
     folder = tmp_path / "results"
     trainings = folder / "cache" / "trainings"
     command = [sys.executable, "-m", "surveyor.cli", "benchmark", str(path), "-o", str(folder), "-p", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 300
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 900
     while len(list(trainings.glob("*.npz"))) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.2)
-    assert process.poll() is None, process.communicate()[1].decode()
+    assert process.poll() is None, "it ended by itself"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = {file.name: file.stat().st_mtime_ns for file in trainings.glob("*.npz")}
