@@ -9,11 +9,10 @@ from typing import Any
 import yaml
 
 from surveyor.benchmark.learners import LinearisedLearner
-from surveyor.benchmark.loading import COMMITTEE
+from surveyor.benchmark.loading import COMMITTEE, load_benchmark
 from surveyor.benchmark.run import RunName
 from surveyor.benchmark.schema import BenchmarkSpec, LearnerSpec, MapSpec, portable
 from surveyor.errors import ConfigError
-from surveyor.specs import read_yaml
 from surveyor.structures.writing import atomic_write
 
 RESOLVED = "benchmark.yaml"
@@ -97,19 +96,21 @@ def open_results(spec: BenchmarkSpec, fingerprint: str, folder: Path) -> None:
     text = yaml.safe_dump(portable(spec.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
     resolved, state = folder / RESOLVED, folder / STATE
     if resolved.is_file():
-        change = changed(read_yaml(resolved), yaml.safe_load(text))
+        # read as a file of today: a key that has come since has its default
+        before = portable(load_benchmark(resolved).model_dump(mode="json"))
+        change = changed(before, yaml.safe_load(text))
         if change is not None:
-            key, before, now = change
+            key, old, new = change
             raise ConfigError(
-                f"the results in {folder} were made with {key}: {before!r}, the file now says {now!r}",
+                f"the results in {folder} were made with {key}: {old!r}, the file now says {new!r}",
                 expected="the same settings; tasks, strategies, learners, maps and seeds may be added",
                 todo="restore the setting, or write to another folder with -o",
             )
     if state.is_file():
-        before = json.loads(state.read_text())["potential"]
-        if before != fingerprint:
+        then = json.loads(state.read_text())["potential"]
+        if then != fingerprint:
             raise ConfigError(
-                f"{folder} was made with the potential {before[:10]}, now it is {fingerprint[:10]}",
+                f"{folder} was made with the potential {then[:10]}, now it is {fingerprint[:10]}",
                 expected="one pretrained potential a benchmark",
                 todo="restore the potential, or write to another folder with -o",
             )
