@@ -11,7 +11,7 @@ from typing import Any
 from surveyor.doctor.findings import Finding, Verdict, error, fault, not_checked, ok
 from surveyor.errors import SurveyorError
 from surveyor.metrics import errors
-from surveyor.potentials.opening import BUILTIN, builtin_path
+from surveyor.potentials.opening import BUILTIN, beside, builtin_path
 from surveyor.structures import read_structures
 from surveyor.types import Potential
 
@@ -24,8 +24,8 @@ def check_card(source: str, potential: Potential) -> Iterator[Finding]:
     subject = f"model {Path(source).name}"
     yield Finding.of(subject, "opens", ok(repr(potential)))
     path = builtin_path() if source == BUILTIN else Path(source)
-    card_path, sample = path.with_suffix(".json"), sample_path(path)
-    if not (card_path.is_file() and sample.is_file()):
+    card_path, sample = path.with_suffix(".json"), beside(source, "held-out")
+    if sample is None or not card_path.is_file():
         why = "no card with a sample of held-out frames beside this model"
         yield Finding.of(subject, "errors", not_checked(why))
         return
@@ -47,11 +47,6 @@ def check_card(source: str, potential: Potential) -> Iterator[Finding]:
         return
     yield Finding.of(subject, "energy error", compared(stated[0], found.energy_mae, "meV/atom"))
     yield Finding.of(subject, "force error", compared(stated[1], found.force_mae, "meV/Å"))
-
-
-def sample_path(model: Path) -> Path:
-    """The sample of held-out frames beside a `.model` file."""
-    return model.with_name(f"{model.stem}-held-out.extxyz.gz")
 
 
 def weights(path: Path, card: dict[str, Any]) -> Verdict:

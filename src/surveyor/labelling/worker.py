@@ -26,12 +26,11 @@ from ase import Atoms
 
 from surveyor.labelling.calculators import CalculatorSpec, compute
 from surveyor.labelling.spool import Result, compute_once, read_result, touch, write_result
+from surveyor.threads import THREADS
 from surveyor.types import Failure
 
 GRACE = 5.0
 """Seconds after its time limit at which a worker without a parent ends itself."""
-
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, eq=False)

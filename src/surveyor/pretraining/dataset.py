@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -18,6 +17,7 @@ from surveyor.pretraining.journal import Journal
 from surveyor.pretraining.molecules import Molecule, make_molecules, pairs
 from surveyor.pretraining.parts import LISTED
 from surveyor.pretraining.recipe import Recipe
+from surveyor.threads import one_thread
 
 SPLITS = ("train", "valid", "held_out")
 
@@ -121,9 +121,10 @@ def _results(todo: list[Task], recipe: Recipe) -> Iterator[tuple[Task, list[Fram
         for task in todo:
             yield (task, *make_frames(task, recipe.frames, recipe.labelling.method))
         return
-    with ProcessPoolExecutor(
-        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread
-    ) as pool:
+    with (
+        one_thread(),
+        ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
         waiting: list[tuple[Task, Future[tuple[list[Frame], int]]]] = []
         queue = iter(todo)
         try:
@@ -139,12 +140,6 @@ def _results(todo: list[Task], recipe: Recipe) -> Iterator[tuple[Task, list[Fram
                 yield (first, *future.result())
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """Before tblite is loaded: it reads the variable once."""
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = "1"
 
 
 def read_splits(journal: Journal, tasks: list[Task], max_frames: int | None = None) -> dict[str, list[Atoms]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from surveyor.errors import TrainingError
+from surveyor.threads import THREADS
 from surveyor.training.effective import TrainerRun, check_effective
 
 LOG_NAME = "mace.log"
@@ -54,10 +55,6 @@ _REPLAY = (
     "real_pt_data_ratio_threshold",
     *_REPLAY_SELECTION,
 )
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)  # fmt: skip
 
 
 def run_mace_trainer(
@@ -211,7 +208,7 @@ def _run_child(
 ) -> tuple[int, list[str]]:
     """Exit code and last lines of the trainer; it is ended whenever this function is left early."""
     environment = dict(os.environ)
-    environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    environment |= dict.fromkeys(THREADS, str(threads))
     # The working directory leaves sys.path, so that a file there cannot shadow a module.
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "MPLBACKEND": "Agg"}
     environment["SURVEYOR_PARENT"] = str(os.getpid())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,8 +161,3 @@ def _tidy(atoms: Atoms) -> Atoms:
     if FORCES_KEY in atoms.arrays:
         copy.arrays[FORCES_KEY] = atoms.arrays[FORCES_KEY]
     return copy
-
-
-def names_of(frames: Sequence[Atoms], key: str) -> list[str]:
-    """`reaction` or `config_type` of every frame."""
-    return [str(atoms.info[key]) for atoms in frames]
