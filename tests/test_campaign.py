@@ -337,6 +337,10 @@ def test_validation_structures_keep_their_side() -> None:
     assert 3 <= len(large) <= 25
     one = dict(list(structures.items())[:3])
     assert split_validation(one, 0.0, seed=0)[1] == []
+    assert split_validation(dict(reversed(structures.items())), 0.2, seed=0) == (
+        train,
+        large,
+    )  # as they arrive
     assert len(split_validation(dict(list(structures.items())[:10]), 0.001, seed=0)[1]) == 1
 
 

@@ -14,7 +14,7 @@ def split_validation(
     """Training and validation structures; a structure keeps its side when others are added.
 
     The side follows from a hash of seed and id. From ten structures on, at least one validates; at least one
-    trains.
+    trains. Both are in the order of the ids: labels arrive in any order, and batches follow the file.
     """
     place = {
         name: int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:8], 16) / 16**8 for name in labelled
@@ -24,5 +24,6 @@ def split_validation(
         chosen = {min(place, key=lambda name: place[name])}
     if len(chosen) == len(labelled):
         chosen = set()
-    train = [atoms for name, atoms in labelled.items() if name not in chosen]
-    return train, [atoms for name, atoms in labelled.items() if name in chosen]
+    ordered = sorted(labelled)
+    train = [labelled[name] for name in ordered if name not in chosen]
+    return train, [labelled[name] for name in ordered if name in chosen]
