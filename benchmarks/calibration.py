@@ -165,7 +165,7 @@ def rounded(value: object) -> object:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the coverage of calibrated intervals.")
     parser.add_argument("--model", default="builtin")
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--per-kind", type=int, default=160, help="frames of every kind")
     parser.add_argument(
