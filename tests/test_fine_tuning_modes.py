@@ -295,6 +295,14 @@ def test_weights_tell_what_was_trained(potential: MacePotential) -> None:
         check_references(potential, {1: -3.0, 6: -3.001, 7: -3.0, 8: -3.0})
 
 
+def test_shifts_that_nearly_cancel_the_energies_lose_no_digits() -> None:
+    """Labels as atomisation energies: −2041 eV become a few eV, where float32 sums end three digits early."""
+    deep = tiny_mace(dtype="float32").with_reference_shifts({1: -10.6, 6: -1033.7, 7: -1483.3, 8: -2038.4})
+    shifts = {1: 14.1234567, 6: 1037.7654321, 7: 1487.1357911, 8: 2042.1928374}
+    asked = {z: energy + shifts[z] for z, energy in deep.reference_energies().items()}
+    check_references(deep.with_reference_shifts(shifts), asked)
+
+
 def test_replay_takes_one_loss_only() -> None:
     with pytest.raises(TrainingError, match="with mode replay"):
         FineTuningSettings(mode="replay")

@@ -19,6 +19,7 @@ from surveyor.benchmark.run import RunName, run
 from surveyor.benchmark.schema import BenchmarkSpec, MapSpec
 from surveyor.benchmark.tasks import Task, prepare, read_task
 from surveyor.benchmark.workers import each_done
+from surveyor.errors import SurveyorError
 from surveyor.progress import Progress, Silent
 from surveyor.structures.writing import atomic_write
 
@@ -129,10 +130,19 @@ def _runs(progress: Progress, jobs: list[_RunJob], processes: int) -> None:
                 progress.advance(count - seen[str(job)])
                 seen[str(job)] = count
 
-    for job, _ in each_done(jobs, _run, processes, poll):
+    failed: dict[str, str] = {}
+    for job, error in each_done(jobs, _run, processes, poll):
         progress.advance(weights[str(job)] - seen[str(job)])
         seen[str(job)] = weights[str(job)]
-    progress.finish(f"{len(jobs)} runs done")
+        if error is not None:
+            failed[str(job)] = error
+    progress.finish(f"{len(jobs) - len(failed)} runs done")
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise SurveyorError(
+            f"{len(failed)} of {len(jobs)} runs failed; {name}: {reason}",
+            todo="all others are done and stay; the same command tries the failed ones again",
+        )
 
 
 def _weight(job: _RunJob) -> int:
@@ -184,7 +194,16 @@ def _map_latent(job: _TaskJob) -> None:
     write_latent(task, job.spec, job.folder / "latent" / f"{job.task}.json")
 
 
-def _run(job: _RunJob) -> None:
+def _run(job: _RunJob) -> str | None:
+    """None, or why it failed: one run that cannot be done must not cost the night."""
+    try:
+        _do(job)
+    except SurveyorError as error:
+        return str(error)
+    return None
+
+
+def _do(job: _RunJob) -> None:
     mark = _mark(job)
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_bytes(b"")

@@ -138,12 +138,10 @@ class MacePotential:
         """A copy whose atomic energies are shifted by so many eV each; the forces stay the same."""
         model = copy.deepcopy(self.model)
         energies = cast(torch.Tensor, cast(torch.nn.Module, model.atomic_energies_fn).atomic_energies)
-        shift = torch.tensor(
-            [shifts.get(z, 0.0) for z in self.elements], dtype=energies.dtype, device=self.device
-        )
-        energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0] += (
-            shift
-        )
+        row = energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
+        # summed in float64 and rounded once: where the two nearly cancel, float32 would lose digits
+        shift = torch.tensor([shifts.get(z, 0.0) for z in self.elements], dtype=torch.float64)
+        row.copy_(row.double() + shift.to(row.device))
         return MacePotential(model, source=self.source, head=self.head)
 
     @cached_property
