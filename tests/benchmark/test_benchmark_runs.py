@@ -28,7 +28,7 @@ from surveyor.benchmark.scoring import Scores, Truth, agreement
 from surveyor.benchmark.standard import STRATEGIES
 from surveyor.benchmark.strategies import alarming, outside
 from surveyor.cli import app
-from surveyor.errors import ConfigError
+from surveyor.errors import ConfigError, SurveyorError
 from surveyor.metrics import errors
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import write_structures
@@ -256,6 +256,16 @@ def test_principal_axes_keep_inner_products() -> None:
         reduced = X @ principal_axes(X, 12)
         np.testing.assert_allclose(reduced @ reduced.T, X @ X.T, atol=1e-9)
         assert principal_axes(X, 5).shape == (shape[1], 5)
+
+
+def test_a_run_that_fails_does_not_cost_the_others(tmp_path: Path, model_file: Path) -> None:
+    narrow = {"rule": "top-k", "features": "tangent", "shortlist": {"by": "force", "share": 0.1}}
+    path = write_file(tmp_path, model_file, strategies={"narrow": narrow, "random": None})
+    folder = tmp_path / "results"
+    with pytest.raises(SurveyorError, match=r"1 of 2 runs failed; run linearised/tiny/narrow/0: ") as error:
+        benchmark(load_benchmark(path), folder, processes=1)
+    assert "tries the failed ones again" in str(error.value)
+    assert [run["strategy"] for run in read_runs(folder)] == ["random"]
 
 
 @pytest.mark.slow
