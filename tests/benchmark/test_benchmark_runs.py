@@ -71,7 +71,8 @@ def write_file(folder: Path, model: Path, **keys: Any) -> Path:
 
 def test_every_strategy_runs_and_starts_from_the_same_labels(tmp_path: Path, model_file: Path) -> None:
     pytest.importorskip("dscribe")
-    strategies = {name: None for name, s in STRATEGIES.items() if s["rule"] != "committee"}
+    trained = [name for name, s in STRATEGIES.items() if s["rule"] == "committee" or s.get("refresh")]
+    strategies = dict.fromkeys(name for name in STRATEGIES if name not in trained)
     spec = load_benchmark(write_file(tmp_path, model_file, strategies=strategies))
     folder = tmp_path / "results"
     outcome = benchmark(spec, folder, processes=1)
@@ -200,7 +201,7 @@ def test_mistakes_are_named(tmp_path: Path, model_file: Path, keys: dict[str, An
 def test_the_linearised_learner_has_no_committee(tmp_path: Path, model_file: Path) -> None:
     learners = {"l": {**LINEARISED, "strategies": ["committee-forces"]}}
     path = write_file(tmp_path, model_file, strategies={"committee-forces": None}, learners=learners)
-    with pytest.raises(ConfigError, match="needs a committee"):
+    with pytest.raises(ConfigError, match="needs trained potentials"):
         plan(load_benchmark(path))
 
 
@@ -270,7 +271,8 @@ def test_a_run_that_fails_does_not_cost_the_others(tmp_path: Path, model_file: P
 
 @pytest.mark.slow
 def test_fine_tuning_with_a_committee_goes_on_after_a_kill(tmp_path: Path, model_file: Path) -> None:
-    strategies = {"random": None, "pair": {"rule": "committee", "members": 2}}
+    pair = {"rule": "committee", "members": 2}
+    strategies = {"random": None, "pair": pair, "tangent-lcmd-fresh": None}
     tuning = {"kind": "fine-tuning", "seeds": 1, "training": {"updates": 2, "batch_size": 2}}
     path = write_file(tmp_path, model_file, strategies=strategies, learners={"fine-tuning": tuning})
     folder = tmp_path / "results"
@@ -290,6 +292,9 @@ def test_fine_tuning_with_a_committee_goes_on_after_a_kill(tmp_path: Path, model
     assert {name: (trainings / name).stat().st_mtime_ns for name in done} == done  # nothing was trained twice
     runs = {run["strategy"]: run for run in read_runs(folder)}
     assert [point["labels"] for point in runs["pair"]["points"]] == [0, 4, 8, 12]
-    # three trainings of random; the committee shares none, since it predicts the pool too: 2 × 2 and the last
-    assert len(list(trainings.glob("*.npz"))) == 3 + 2 * 2 + 1
+    # three of random; the committee shares none, since it predicts the pool too: 2 × 2 and the last;
+    # three whose potentials are looked through
+    assert len(list(trainings.glob("*.npz"))) == 3 + 2 * 2 + 1 + 3
+    assert len(list(trainings.glob("*.model"))) == 3
+    assert [point["labels"] for point in runs["tangent-lcmd-fresh"]["points"]] == [0, 4, 8, 12]
     assert not list(trainings.glob("*.work"))

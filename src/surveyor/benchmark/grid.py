@@ -48,12 +48,12 @@ def strategies_of(name: str, learner: LearnerSpec, spec: BenchmarkSpec) -> list[
     possible = [
         key
         for key, strategy in spec.strategies.items()
-        if learner.kind != "linearised" or strategy.rule != COMMITTEE
+        if learner.kind != "linearised" or not (strategy.rule == COMMITTEE or strategy.refresh)
     ]
     for wanted in learner.strategies or ():
         if wanted not in possible:
             raise ConfigError(
-                f"learners: {name}: the strategy {wanted!r} needs a committee of trained potentials",
+                f"learners: {name}: the strategy {wanted!r} needs trained potentials",
                 expected="a learner of the kind fine-tuning",
             )
     return list(learner.strategies or possible)

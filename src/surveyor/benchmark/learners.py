@@ -38,6 +38,7 @@ class Learnt:
     |----------|---------------------------------------------------------------------------------|------|
     | test     | prediction for every test frame                                                 |      |
     | pool     | prediction for every pool frame; None unless the learner was asked for it       |      |
+    | model    | file of the trained potential; None unless the learner was asked for it         |      |
     | seconds  | processor time of the training, wherever and whenever it was done               | s    |
     | notes    | what the learner chose                                                          |      |
     """
@@ -45,13 +46,16 @@ class Learnt:
     test: list[Labels]
     seconds: float
     pool: list[Labels] | None = None
+    model: Path | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 class Learner(Protocol):
     """Labelled frames by id → predictions."""
 
-    def __call__(self, labelled: Mapping[str, Atoms], seed: int, *, pool: bool = False) -> Learnt: ...
+    def __call__(
+        self, labelled: Mapping[str, Atoms], seed: int, *, pool: bool = False, model: bool = False
+    ) -> Learnt: ...
 
 
 def core_seconds() -> float:
@@ -125,7 +129,7 @@ class Shifted:
             [(labels_of(a).energy - self.known[name].energy) / len(a) for name, a in labelled.items()]
         )
 
-    def __call__(self, labelled: Mapping[str, Atoms], seed: int, *, pool: bool = False) -> Learnt:  # noqa: ARG002
+    def __call__(self, labelled: Mapping[str, Atoms], seed: int) -> Learnt:  # noqa: ARG002
         counts = self.composition(list(labelled.values()))
         shifts = shift_references(counts / counts.sum(axis=1, keepdims=True), self.residuals(labelled))
         constant = self.composition(self.task.test) @ shifts
@@ -202,7 +206,14 @@ class LinearisedLearner:
             owner=owner,
         )
 
-    def __call__(self, labelled: Mapping[str, Atoms], seed: int, *, pool: bool = False) -> Learnt:  # noqa: ARG002
+    def __call__(
+        self,
+        labelled: Mapping[str, Atoms],
+        seed: int,  # noqa: ARG002
+        *,
+        pool: bool = False,  # noqa: ARG002
+        model: bool = False,  # noqa: ARG002
+    ) -> Learnt:
         _ = self._rows
         begin = core_seconds()
         found = fit(self._labelled_rows(labelled), choose=self.spec.choose, noise=self.spec.noise)
@@ -233,21 +244,27 @@ class FineTuningLearner:
         self.training = spec.training
         self._folder = cache / "trainings"
 
-    def path(self, labelled: Mapping[str, Atoms], seed: int, pool: bool) -> Path:
-        """Where the predictions of a training lie."""
+    def path(self, labelled: Mapping[str, Atoms], seed: int, pool: bool, model: bool = False) -> Path:
+        """Where the predictions of a training lie, and with another ending its potential."""
         settings = self.training.model_dump(mode="json", exclude={"threads"})
         content = [self.potential.fingerprint, settings, list(labelled), seed, pool]
         content += [self.task.ids["test"], self.task.ids["pool"] if pool else None]
+        content += ["model"] if model else []
         return self._folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.npz"
 
-    def __call__(self, labelled: Mapping[str, Atoms], seed: int, *, pool: bool = False) -> Learnt:
-        path = self.path(labelled, seed, pool)
-        once(path, lambda: self._train(labelled, seed, pool, path))
+    def __call__(
+        self, labelled: Mapping[str, Atoms], seed: int, *, pool: bool = False, model: bool = False
+    ) -> Learnt:
+        path = self.path(labelled, seed, pool, model)
+        kept = path.with_suffix(".model") if model else None
+        once(path, lambda: self._train(labelled, seed, pool, path, kept))
         found, seconds = load_labels(path)
         n = len(self.task.test)
-        return Learnt(found[:n], seconds, pool=found[n:] if pool else None)
+        return Learnt(found[:n], seconds, pool=found[n:] if pool else None, model=kept)
 
-    def _train(self, labelled: Mapping[str, Atoms], seed: int, pool: bool, path: Path) -> None:
+    def _train(
+        self, labelled: Mapping[str, Atoms], seed: int, pool: bool, path: Path, kept: Path | None
+    ) -> None:
         from surveyor.training import FineTuning, FineTuningSettings
 
         names = {field.name for field in fields(FineTuningSettings)}
@@ -261,6 +278,8 @@ class FineTuningLearner:
         shutil.rmtree(workdir, ignore_errors=True)
         test = tuned.predict(self.task.test)
         seconds = core_seconds() - begin
+        if kept is not None:
+            tuned.save(kept)
         asked = tuned.predict(self.task.pool) if pool else []
         save_labels(path, [*test, *asked], seconds)
 

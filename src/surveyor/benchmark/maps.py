@@ -111,25 +111,40 @@ def rows(
     with np.load(path) as stored:
         whole = Features(stored["values"], stored["owner"].astype(np.intp), int(stored["n_structures"]))
         seconds = float(stored["seconds"])
+    return TaskRows(_split(task, whole, parts), seconds)
+
+
+def fresh_rows(
+    task: Task, spec: MapSpec, potential: MacePotential, parts: Sequence[str]
+) -> dict[str, Featurised]:
+    """Rows of a potential that lasts for one round; nothing is kept."""
+    return _split(task, _featurise(task, spec, potential, parts), parts)
+
+
+def _split(task: Task, whole: Features, parts: Sequence[str]) -> dict[str, Featurised]:
     ends = np.cumsum([0, *(len(task.part(part)) for part in parts)])
-    found = {
+    return {
         part: Featurised(whole.take(np.arange(ends[i], ends[i + 1])), task.ids[part])
         for i, part in enumerate(parts)
     }
-    return TaskRows(found, seconds)
+
+
+def _featurise(task: Task, spec: MapSpec, potential: MacePotential, parts: Sequence[str]) -> Features:
+    structures = [atoms for part in parts for atoms in task.part(part)]
+    elements = sorted({int(z) for atoms in structures for z in atoms.numbers})
+    found = featurise(structures, build_map(spec, potential, elements)).features
+    if found.values.shape[1] <= spec.widest:
+        return found
+    first = np.flatnonzero(found.owner < len(task.part(parts[0])))
+    narrow = found.values @ principal_axes(found.values[first], spec.widest)
+    return Features(narrow.astype(np.float32), found.owner, found.n_structures)
 
 
 def _compute(task: Task, spec: MapSpec, potential: MacePotential, parts: Sequence[str], path: Path) -> None:
     begin = time.process_time()
-    structures = [atoms for part in parts for atoms in task.part(part)]
-    elements = sorted({int(z) for atoms in structures for z in atoms.numbers})
-    found = featurise(structures, build_map(spec, potential, elements)).features
-    values = found.values
-    if values.shape[1] > spec.widest:
-        first = np.flatnonzero(found.owner < len(task.part(parts[0])))
-        values = (values @ principal_axes(values[first], spec.widest)).astype(np.float32)
+    found = _featurise(task, spec, potential, parts)
     content: Mapping[str, object] = {
-        "values": values,
+        "values": found.values,
         "owner": found.owner,
         "n_structures": np.array(found.n_structures),
         "seconds": np.array(time.process_time() - begin),

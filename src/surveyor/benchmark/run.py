@@ -17,13 +17,14 @@ from ase import Atoms
 
 from surveyor.acquisition import Featurised
 from surveyor.benchmark import maps
-from surveyor.benchmark.learners import LEARNERS, Learner, Shifted
+from surveyor.benchmark.learners import LEARNERS, Learner, Shifted, core_seconds
 from surveyor.benchmark.loading import COMMITTEE
 from surveyor.benchmark.schema import BenchmarkSpec, MapSpec, portable
 from surveyor.benchmark.scoring import Scores, Truth, agreement, digits
 from surveyor.benchmark.strategies import Chooser, Situation, features_of, seed_of
 from surveyor.benchmark.tasks import Task, read_task
 from surveyor.campaign.evaluation import residual_std
+from surveyor.potentials import open_potential
 from surveyor.structures import with_labels
 from surveyor.types import Failure
 
@@ -66,6 +67,7 @@ def run(
     rows = None if strategy.features is None else scene.rows(strategy.features)
     learner: Learner = scene.learner(name.learner)
     choose = Chooser(strategy, task, rows, lambda: scene.shifted.base["pool"], learner)
+    looking = 0.0
     labelled, picks = _first(task, name.seed), [list[str]()]
     picks[0] = list(labelled)
     seconds: dict[str, list[float]] = {"acquisition": [], "labelling": [], "training": []}
@@ -78,14 +80,23 @@ def run(
         if number:
             round_seed = seed_of(name.task, name.seed, number - 1)
             choice = choose(Situation(labelled, frozenset(excluded), task.spec.batch, round_seed))
-            seconds["acquisition"].append(digits(choice.seconds))
+            seconds["acquisition"].append(digits(choice.seconds + looking))
             found, failed = _label(task, choice.ids)
             labelled, excluded = {**labelled, **found}, excluded | set(failed)
             picks.append(list(found))
             seconds["labelling"].append(digits((task.label_seconds or 0.0) * len(choice.ids)))
         # a committee's first member is the run's own training: ask for all that it must give at once
-        learnt = learner(labelled, seed_of(name.task, name.seed, number), pool=strategy.rule == COMMITTEE)
+        learnt = learner(
+            labelled,
+            seed_of(name.task, name.seed, number),
+            pool=strategy.rule == COMMITTEE,
+            model=strategy.refresh,
+        )
         seconds["training"].append(digits(learnt.seconds))
+        if learnt.model is not None and number < task.spec.rounds:
+            begin = core_seconds()
+            choose = choose.with_rows(scene.rows_of(learnt.model, strategy.features or ""))
+            looking = core_seconds() - begin
         scores = Scores.of(learnt.test, scene.truth)
         # cheap beside a training, but not beside a closed form: there at the end only
         watched = learner_spec.kind == "fine-tuning" or number == task.spec.rounds
@@ -158,6 +169,11 @@ class Scene:
             found = maps.rows(self.task, wanted, self.potential_of(wanted.weights), self.cache)
             self._rows[name], self.feature_seconds[name] = found.parts, found.seconds
         return self._rows[name]
+
+    def rows_of(self, model: Path, name: str) -> dict[str, Featurised]:
+        """Features of the task under a named map of a potential that was fine-tuned."""
+        tuned = open_potential(str(model), self.spec.device)
+        return maps.fresh_rows(self.task, self.spec.maps[name], tuned, ("pool", "target", "start"))
 
     def learner(self, name: str) -> Learner:
         """A learner of the benchmark on this task."""

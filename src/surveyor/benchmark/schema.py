@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from surveyor.benchmark.standard import MAPS, STRATEGIES
 from surveyor.config import TrainingConfig
@@ -69,6 +69,7 @@ class StrategySpec(Strict):
     | noise     | λ, as a share of the pool's mean squared norm                                        |
     | target    | pool (a sample of it), or task: the task's target geometries                         |
     | shortlist | candidates left after outlier control                                                |
+    | refresh   | features of the potential fine-tuned last, instead of the pretrained one             |
     | committee | disagreement on energies or forces, and the number of potentials trained a round     |
     """
 
@@ -77,8 +78,15 @@ class StrategySpec(Strict):
     noise: PositiveFloat = 1e-4
     target: Literal["pool", "task"] = "pool"
     shortlist: Shortlist | None = None
+    refresh: bool = False
     disagreement: Literal["energies", "forces"] = "forces"
     members: PositiveInt = 4
+
+    @model_validator(mode="after")
+    def _refresh_needs_features(self) -> StrategySpec:
+        if self.refresh and self.features is None:
+            raise ValueError("refresh: true needs features to refresh")
+        return self
 
 
 class TaskSpec(Strict):

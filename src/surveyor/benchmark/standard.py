@@ -35,6 +35,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     },
     "tangent-random-max-variance": {"rule": "max-variance", "features": "tangent-random"},
     "tangent-lcmd": {"rule": "lcmd", "features": "tangent"},
+    "tangent-lcmd-fresh": {"rule": "lcmd", "features": "tangent", "refresh": True},
     "tangent-pool-target": {"rule": "target-variance", "features": "tangent"},
     "tangent-aimed": {"rule": "target-variance", "features": "tangent", "target": "task"},
     "force-tangent-max-variance": {"rule": "max-variance", "features": "force-tangent"},

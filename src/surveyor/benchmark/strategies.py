@@ -63,6 +63,10 @@ class Chooser:
         self._base = base
         self._learner = learner
 
+    def with_rows(self, rows: Mapping[str, Featurised]) -> Chooser:
+        """The same strategy, looking at other features."""
+        return Chooser(self.spec, self.task, rows, self._base, self._learner)
+
     def __call__(self, situation: Situation) -> Choice:
         """The picks, best first.
 
