@@ -61,7 +61,7 @@ def write_file(folder: Path, model: Path, **keys: Any) -> Path:
         "learners": {"linearised": LINEARISED},
         "uncertainty": ["tangent", "tangent-random"],
         "maps": {"tangent": {"kind": "tangent", "dim": 32}},
-        "report": {"learner": "linearised"},
+        "report": {"learner": "linearised", "notes": "**Read this first.**"},
         **keys,
     }
     path = folder / "bench.yaml"
@@ -111,6 +111,7 @@ def test_a_rerun_does_what_is_missing_and_the_report_reads_it(tmp_path: Path, mo
     assert summary["reduction_energy"] == summary["tasks"]["tiny"]["reduction_energy"]
     assert json.loads((folder / "summary.json").read_text()) == summary
     text = page.read_text()
+    assert text.startswith("# Benchmark results\n\n**Read this first.**\n\n4 runs")
     for figure in (tmp_path / "docs" / "results-figures").glob("*.svg"):
         assert f"results-figures/{figure.name}" in text
     assert text.count("![") == len(list((tmp_path / "docs" / "results-figures").glob("*.svg"))) >= 4

@@ -36,6 +36,8 @@ def write_report(folder: Path, output: Path) -> tuple[Path, dict[str, Any]]:
     atomic_write(folder / "summary.json", lambda file: file.write(text))
     page = _Page(output)
     page.add("# Benchmark results", "")
+    if spec.report.notes:
+        page.add(spec.report.notes.strip(), "")
     page.add(*_provenance(records))
     _headline(page, results, spec.report)
     for task in dict.fromkeys(task for by_task in results.arms.values() for task in by_task):

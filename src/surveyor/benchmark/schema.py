@@ -153,7 +153,10 @@ class LearnerSpec(Strict):
 
 
 class ReportSpec(Strict):
-    """Which runs the report compares: names of strategies, of a learner and of maps."""
+    """Which runs the report compares: names of strategies, of a learner and of maps.
+
+    `notes` is Markdown that stands above the figures: what a reader should conclude.
+    """
 
     baseline: str = "random"
     default: str = "tangent-lcmd"
@@ -162,6 +165,7 @@ class ReportSpec(Strict):
     uncertainty: str = "tangent"
     uncertainty_random: str = "tangent-random"
     targets: PositiveInt = 8
+    notes: str = ""
 
 
 class BenchmarkSpec(Strict):
