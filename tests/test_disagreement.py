@@ -150,7 +150,7 @@ def test_costs_and_budget(tmp_path: Path, members: list[MacePotential], member_f
         assert done.exit_code == code, done.output
         return done.output if code else done.stdout
 
-    for rule in ("max-variance", "farthest"):
+    for rule in ("max-variance", "farthest", "lcmd"):
         found = json.loads(run("--rule", rule, "--cost", "atoms^3", "--budget", 500, "--json"))
         assert found["costs"] == [float(len(pool[index]) ** 3) for index in found["indices"]]
         assert sum(found["costs"]) <= 500
@@ -166,7 +166,7 @@ def test_costs_and_budget(tmp_path: Path, members: list[MacePotential], member_f
     assert again.indices == found["indices"]
     assert "cost of all picks" in run("--cost", "atoms", "--budget", 30)
     assert "without costs" in run("--budget", 5, code=2)
-    assert "weighs none" in run("--rule", "lcmd", "--cost", "atoms", code=2)
+    assert "weighs none" in run("--rule", "top-k", "--cost", "atoms", code=2)
     assert "has no 'price' in info" in run("--cost", "price", code=2)
     assert "no pick: budget spent" in run("--cost", "atoms", "--budget", 0.5, code=2)
     pool[3].info["seconds"] = -1.0

@@ -118,6 +118,11 @@ def test_lcmd(kind: str, n_train: int, dtype: type) -> None:
     X, train = rows[n_train:], rows[:n_train]
     scale = float((X.astype(np.float64) ** 2).sum(axis=1).max())
     assert_same(lcmd(X, train, 40), plain_lcmd(X, train, 40), 1e-10 * scale)
+    cost = np.random.default_rng(3).uniform(1, 5, size=400)
+    assert_same(lcmd(X, train, 40, cost=cost), plain_lcmd(X, train, 40, cost), 1e-10 * scale)
+    got, twin = lcmd(X, train, 40, cost=cost, budget=50.0), plain_lcmd(X, train, 40, cost, 50.0)
+    assert 0 < len(twin[0]) < 40
+    assert_same(got, twin, 1e-10 * scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -201,7 +201,7 @@ def test_threshold_stops_early_and_says_so() -> None:
 def test_budget_is_kept_and_what_no_longer_fits_is_skipped() -> None:
     X, train = pool("random", 50), pool("random", 3, seed=1)
     cost = np.random.default_rng(0).uniform(1, 10, size=50)
-    for rule in (max_variance, farthest):
+    for rule in (max_variance, farthest, lcmd):
         got = rule(X, train, 50, cost=cost, budget=30.0)
         spent = cost[got.indices].sum()
         left = np.setdiff1d(np.arange(50), got.indices)

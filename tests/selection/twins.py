@@ -96,21 +96,29 @@ def ties(pool: list[np.ndarray], per: float = 1.0) -> np.ndarray:
     return relative_error(dim, np.float64) * np.array([(block**2).sum() for block in pool]) / per
 
 
-def plain_lcmd(pool: np.ndarray, train: np.ndarray, k: int) -> tuple[list[int], list[float]]:
-    """Holzmüller et al.: all distances anew at every pick; rows must be novel and distinct."""
+def plain_lcmd(
+    pool: np.ndarray, train: np.ndarray, k: int, cost: np.ndarray | None = None, budget: float = np.inf
+) -> tuple[list[int], list[float]]:
+    """Holzmüller et al., distances over costs: all anew at every pick; rows must be novel and distinct."""
     X, centres = np.asarray(pool, dtype=np.float64), [np.asarray(row, dtype=np.float64) for row in train]
     picks: list[int] = []
     scores: list[float] = []
+    price = np.ones(len(X)) if cost is None else cost
+    left = budget
     for _ in range(k):
+        fits = np.array([price[i] <= left and i not in picks for i in range(len(X))])
+        if not fits.any():
+            break
         if not centres:
-            distance = (X**2).sum(axis=1)
+            distance = np.where(fits, (X**2).sum(axis=1) / price, 0.0)
             best = int(distance.argmax())
         else:
             squares = np.array([((X - c) ** 2).sum(axis=1) for c in centres])
-            nearest, distance = squares.argmin(axis=0), squares.min(axis=0)
+            nearest, distance = squares.argmin(axis=0), np.where(fits, squares.min(axis=0) / price, 0.0)
             sizes = np.bincount(nearest, weights=distance, minlength=len(centres))
             best = int(np.where(nearest == sizes.argmax(), distance, -1.0).argmax())
         picks.append(best)
         scores.append(float(distance[best]))
+        left -= price[best]
         centres.append(X[best])
     return picks, scores

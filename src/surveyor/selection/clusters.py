@@ -3,59 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import block_norms, row_blocks, squared_norms
-from surveyor.selection.border import one_row_each, rank_of
+from surveyor.selection.border import check_limits, one_row_each, rank_of
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.projection import Projection
 from surveyor.selection.rounding import relative_error
 from surveyor.selection.rule import Request, Rule
-from surveyor.types import Features, Float64Array, IndexArray, Selection, Stopped
+from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection, Stopped
 
 TIE = 1e-12
 CENTRES = 256
 BLOCK_ROWS = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LCMD(Rule[Selection]):
     """Largest cluster maximum distance.
 
     Every pool row belongs to the cluster of its nearest centre c(x); labelled rows are the first centres.
 
-        size(c) = Σ |φ(x) − c|²  over the rows of cluster c
-        next    = argmax |φ(x) − c|²  in the cluster of largest size;  it becomes a centre
+        size(c) = Σ |φ(x) − c|² / cost(x)  over the rows of cluster c that may still be picked
+        next    = argmax |φ(x) − c|² / cost(x)  in the cluster of largest size;  it becomes a centre
 
-    Scores are squared distances (unit of |φ|²). A structure of several rows is picked when one of them
-    wins, and all its rows become centres. Without any labelled row the first pick is the row of largest
-    norm. Zero rows add to no cluster and copies of labelled rows have distance 0, so that both come last.
+    Scores are squared distances (unit of |φ|²), over the cost where there are costs. A structure of several
+    rows is picked when one of them wins, and all its rows become centres. Without any labelled row the first
+    pick is the row of largest norm. Zero rows add to no cluster and copies of labelled rows have distance 0,
+    so that both come last.
 
-    | variable  | shape          | meaning                                 |
-    |-----------|----------------|-----------------------------------------|
-    | threshold | scalar or None | stop when the best score falls below it |
+    | variable  | shape                 | meaning                                 |
+    |-----------|-----------------------|-----------------------------------------|
+    | threshold | scalar or None        | stop when the best score falls below it |
+    | cost      | (structures,) or None | price of each label; None: 1            |
+    | budget    | scalar or None        | total cost allowed; the rest is skipped |
 
-    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410 (LCMD).
+    Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410 (LCMD, without costs).
     """
 
     threshold: float | None = None
+    cost: FloatArray | None = None
+    budget: float | None = None
+
+    def among(self, structures: IndexArray) -> LCMD:
+        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
 
     def _choose(self, request: Request) -> Selection:
         pool, k = request.pool, request.k
-        clusters = _Clusters(Pool(pool), request.train, request.rank)
+        cost = check_limits(self.cost, self.budget, len(pool))
+        left = np.inf if self.budget is None else self.budget
+        clusters = _Clusters(Pool(pool), request.train, request.rank, None if cost is None else 1.0 / cost)
         picks: list[int] = []
         scores: list[float] = []
         stopped = Stopped.FILLED
         while len(picks) < min(k, len(pool)):
-            winner, value = clusters.farthest()
+            if cost is not None:
+                clusters.close(np.flatnonzero(cost > left))
+            found = clusters.farthest()
+            if found is None:
+                stopped = Stopped.BUDGET_SPENT
+                break
+            winner, value = found
             if self.threshold is not None and value < self.threshold:
                 stopped = Stopped.BELOW_THRESHOLD
                 break
             picks.append(winner)
             scores.append(value)
+            left -= 0.0 if cost is None else float(cost[winner])
             if len(picks) < min(k, len(pool)):
                 clusters.take(winner)
         if len(picks) == len(pool):
@@ -70,13 +87,17 @@ class _Clusters:
     |----------|---------|----------------------------------------------------------------------|
     | nearest  | (rows,) | number of the nearest centre                                         |
     | distance | (rows,) | squared distance to it                                               |
-    | mass     | (rows,) | the same; 0 for zero rows, and once the row's structure is picked    |
+    | weight   | (rows,) | one over the price of the row's structure; 1 without prices          |
+    | mass     | (rows,) | distance × weight; 0 for zero rows, and once the structure is closed |
     """
 
-    def __init__(self, pool: Pool, train: Features, rank: IndexArray) -> None:
+    def __init__(
+        self, pool: Pool, train: Features, rank: IndexArray, weight: Float64Array | None = None
+    ) -> None:
         self.pool = pool
         self._rank = rank
         self._owner = pool.features.owner
+        self._weight = np.ones(pool.n_rows) if weight is None else weight[self._owner]
         self._norms = finite_norms(pool, squared_norms(pool.values))
         self._projection = Projection(pool, self._norms)
         self._unit = relative_error(pool.dim, pool.dtype)
@@ -85,32 +106,38 @@ class _Clusters:
         self._centres = 0
         self.nearest = np.zeros(pool.n_rows, dtype=np.int32)
         self.distance = self._norms.copy()  # from the origin, until there is a centre
-        self.mass = self.distance.copy()
+        self.mass = self.distance * self._weight
         for _, centres in row_blocks(train.values, size=CENTRES):
             self._assign(np.asarray(centres, dtype=np.float64))
 
-    def farthest(self) -> tuple[int, float]:
-        """The structure to pick next with its squared distance; at least one must be left."""
+    def farthest(self) -> tuple[int, float] | None:
+        """The structure to pick next with its squared distance × weight; None if all are closed."""
         sizes = np.bincount(self.nearest, weights=self.mass)
         largest = sizes.max()
         if largest == 0.0:  # copies of centres and zero rows only
             rows = np.flatnonzero(self._open)
         else:
             rows = np.concatenate([self._tops(int(c)) for c in np.flatnonzero(sizes >= (1 - TIE) * largest)])
+        if len(rows) == 0:
+            return None
         owners = self._owner[rows]
         best = int(np.argmin(self._rank[owners]))
-        return int(owners[best]), float(self.distance[rows[best]])
+        return int(owners[best]), float(self.distance[rows[best]] * self._weight[rows[best]])
 
     def _tops(self, centre: int) -> IndexArray:
         rows = np.flatnonzero(self.nearest == centre)
         mass = self.mass[rows]
         return np.asarray(rows[mass >= (1 - TIE) * mass.max()], dtype=np.intp)
 
-    def take(self, structure: int) -> None:
-        """Close a picked structure, and make its rows centres."""
-        own = slice(self.pool.starts[structure], self.pool.starts[structure + 1])
+    def close(self, structures: IndexArray) -> None:
+        """Structures that may no longer be picked."""
+        own = self.pool.rows_of(structures)
         self._open[own] = self._heavy[own] = False
         self.mass[own] = 0.0
+
+    def take(self, structure: int) -> None:
+        """Close a picked structure, and make its rows centres."""
+        self.close(np.array([structure], dtype=np.intp))
         rows = self.pool.structure(structure)
         if self._centres == 0:
             self._assign(rows)
@@ -132,7 +159,7 @@ class _Clusters:
         closer = distance < self.distance[rows]
         moved = rows[closer]
         self.distance[moved] = distance[closer]
-        self.mass[moved] = np.where(self._heavy[moved], distance[closer], 0.0)
+        self.mass[moved] = np.where(self._heavy[moved], distance[closer] * self._weight[moved], 0.0)
         self.nearest[moved] = centre if isinstance(centre, int) else centre[closer]
 
     def _assign(self, centres: Float64Array) -> None:
@@ -190,9 +217,11 @@ def lcmd(
     k: int,
     *,
     threshold: float | None = None,
+    cost: FloatArray | None = None,
+    budget: float | None = None,
     ids: Sequence[str] | None = None,
 ) -> Selection:
     """k rows of X_pool (rows, dim) by largest cluster maximum distance given X_train; see `LCMD`."""
     pool = one_row_each(X_pool, "X_pool")
     train = one_row_each(X_train, "X_train")
-    return LCMD(threshold=threshold)(pool, train, k, rank=rank_of(ids, len(pool)))
+    return LCMD(threshold=threshold, cost=cost, budget=budget)(pool, train, k, rank=rank_of(ids, len(pool)))
