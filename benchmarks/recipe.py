@@ -29,14 +29,14 @@ from surveyor.training import FineTuning, FineTuningSettings
 from surveyor.types import Labels
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "default": {},
+    "energy-1": {"energy_weight": 1.0},
     "energy-10": {"energy_weight": 10.0},
     "energy-40": {"energy_weight": 40.0},
-    "slow": {"learning_rate": 1e-3},
+    "slow": {"learning_rate": 1e-3, "energy_weight": 1.0},
     "slow-energy-10": {"learning_rate": 1e-3, "energy_weight": 10.0},
     "middle-energy-10": {"learning_rate": 2e-3, "energy_weight": 10.0},
     "fast-energy-10": {"learning_rate": 1e-2, "energy_weight": 10.0},
-    "universal": {"loss": "universal"},
+    "universal": {"loss": "universal", "energy_weight": 1.0},
     "universal-10-100": {"loss": "universal", "energy_weight": 10.0, "forces_weight": 100.0},
     "weighted-10-100": {"loss": "weighted", "energy_weight": 10.0, "forces_weight": 100.0},
     "weighted-100-100": {"loss": "weighted", "energy_weight": 100.0, "forces_weight": 100.0},

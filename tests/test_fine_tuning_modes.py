@@ -157,7 +157,7 @@ def test_the_effective_settings_are_those_of_the_trainer(tmp_path: Path) -> None
     tuned = tune(potential, labelled[:8], labelled[8:], seed=5, workdir=tmp_path / "w")
     settings = settings_of(tmp_path / "w")
     expected = {
-        "mode": "naive", "loss": "WeightedEnergyForcesL1L2Loss", "energy_weight": 1.0, "forces_weight": 7.0,
+        "mode": "naive", "loss": "WeightedEnergyForcesL1L2Loss", "energy_weight": 3.0, "forces_weight": 7.0,
         "learning_rate": 2e-3, "batch_size": 3, "epochs": 3, "updates": 6, "ema_decay": 0.99, "seed": 5,
         "dtype": "float32", "training_structures": 8, "trained_parameters": potential.n_parameters,
     }  # fmt: skip

@@ -126,7 +126,7 @@ class TrainingConfig(Strict):
     learning_rate: PositiveFloat = 5e-3
     decay: float = Field(default=0.05, gt=0, le=1)
     loss: Literal["l1l2energyforces", "weighted", "huber", "universal"] = "l1l2energyforces"
-    energy_weight: PositiveFloat = 1.0
+    energy_weight: PositiveFloat = 3.0
     forces_weight: PositiveFloat = 1.0
     ema_decay: float = Field(default=0.99, gt=0, lt=1)
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)

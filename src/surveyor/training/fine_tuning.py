@@ -67,7 +67,7 @@ class FineTuningSettings:
     learning_rate: float = 5e-3
     decay: float = 0.05
     loss: str = "l1l2energyforces"
-    energy_weight: float = 1.0
+    energy_weight: float = 3.0
     forces_weight: float = 1.0
     ema_decay: float = 0.99
     threads: int | None = None
