@@ -150,7 +150,7 @@ def test_costs_and_budget(tmp_path: Path, members: list[MacePotential], member_f
         assert done.exit_code == code, done.output
         return done.output if code else done.stdout
 
-    for rule in ("max-variance", "farthest", "lcmd"):
+    for rule in ("max-variance", "target-variance", "farthest", "lcmd"):
         found = json.loads(run("--rule", rule, "--cost", "atoms^3", "--budget", 500, "--json"))
         assert found["costs"] == [float(len(pool[index]) ** 3) for index in found["indices"]]
         assert sum(found["costs"]) <= 500

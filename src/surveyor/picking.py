@@ -100,8 +100,8 @@ def select(
         target: unlabelled structures that `target-variance` aims at; None: a seeded sample of the pool.
         committee: two or more potentials, differently fine-tuned, for the rule `committee`.
         committee_on: what they disagree on, `energies` (eV/atom) or `forces` (eV/Å).
-        cost: what a label costs, for `max-variance`, `lcmd` and `farthest`: `atoms^3` (any power), the key of
-            `info` that holds it, or one number a pool structure. The rule then takes the most per cost.
+        cost: what a label costs: `atoms^3` (any power), the key of `info` that holds it, or one number a pool
+            structure. The rule then takes the most per cost; `top-k`, `committee` and `random` weigh none.
         budget: what the picks may cost together.
         shortlist: consider only so many structures, those of largest residual variance; None: all.
         store: features of the pool that `surveyor embed` wrote; None computes them.

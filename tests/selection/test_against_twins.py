@@ -141,6 +141,15 @@ def test_target_variance(kind: str, dtype: type) -> None:
         assert_same(got, twin, 1e-9 * max(1.0, scale))
 
 
+def test_target_variance_per_cost() -> None:
+    X, train, target = pool("random", 60), pool("random", 4, seed=1), pool("random", 9, seed=3)
+    cost = np.random.default_rng(2).uniform(1, 5, size=60)
+    blocks, labelled = structures(Features.one_row_each(X)), structures(Features.one_row_each(train))
+    twin = greedy(blocks, labelled, 20, target_score(blocks, target, NOISE, cost), 1e-12)
+    assert twin[0] != greedy(blocks, labelled, 20, target_score(blocks, target, NOISE), 1e-12)[0]
+    assert_same(target_variance(X, train, target, 20, NOISE, cost=cost), twin)
+
+
 def test_many_targets_are_reduced_without_changing_the_gains() -> None:
     X, train = pool("random", 40, dim=6), pool("random", 3, dim=6, seed=1)
     target = pool("clustered", 50, dim=6, seed=2)  # more rows than columns

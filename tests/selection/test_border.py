@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -201,18 +202,18 @@ def test_threshold_stops_early_and_says_so() -> None:
 def test_budget_is_kept_and_what_no_longer_fits_is_skipped() -> None:
     X, train = pool("random", 50), pool("random", 3, seed=1)
     cost = np.random.default_rng(0).uniform(1, 10, size=50)
-    for rule in (max_variance, farthest, lcmd):
-        got = rule(X, train, 50, cost=cost, budget=30.0)
+    for rule in (max_variance, farthest, lcmd, partial(target_variance, X_target=None)):
+        got = rule(X, train, k=50, cost=cost, budget=30.0)
         spent = cost[got.indices].sum()
         left = np.setdiff1d(np.arange(50), got.indices)
         assert spent <= 30.0
         assert cost[left].min() > 30.0 - spent  # nothing more would fit
         assert got.stopped == Stopped.BUDGET_SPENT
-        assert rule(X, train, 2, cost=cost, budget=30.0).stopped == Stopped.FILLED
-        assert rule(X, train, 60, cost=cost, budget=1e9).stopped == Stopped.EXHAUSTED
-        assert len(rule(X, train, 5, cost=cost, budget=0.5)) == 0
-        same = rule(X, train, 9, cost=np.full(50, 3.0)).indices
-        np.testing.assert_array_equal(same, rule(X, train, 9).indices)
+        assert rule(X, train, k=2, cost=cost, budget=30.0).stopped == Stopped.FILLED
+        assert rule(X, train, k=60, cost=cost, budget=1e9).stopped == Stopped.EXHAUSTED
+        assert len(rule(X, train, k=5, cost=cost, budget=0.5)) == 0
+        same = rule(X, train, k=9, cost=np.full(50, 3.0)).indices
+        np.testing.assert_array_equal(same, rule(X, train, k=9).indices)
 
 
 @pytest.mark.parametrize("kind", KINDS)

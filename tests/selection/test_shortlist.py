@@ -86,6 +86,7 @@ def test_a_left_out_structure_ends_the_certainty() -> None:
         MaxVariance(NOISE, cost=np.ones(300)),
         FarthestPoint(cost=np.linspace(1, 2, 300), budget=9.0),
         LCMD(cost=np.linspace(1, 2, 300), budget=9.0),
+        TargetVariance(NOISE, sample=20, cost=np.linspace(1, 2, 300), budget=9.0),
         Committee(np.random.default_rng(0).random(300)),
     ],
     ids=lambda rule: type(rule).__name__,

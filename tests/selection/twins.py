@@ -76,7 +76,9 @@ def distance_score(pool: list[np.ndarray], cost: np.ndarray | None = None) -> Sc
     return score
 
 
-def target_score(pool: list[np.ndarray], target: np.ndarray, noise: float) -> Score:
+def target_score(
+    pool: list[np.ndarray], target: np.ndarray, noise: float, cost: np.ndarray | float = 1.0
+) -> Score:
     """Mean target variance before minus after, each from its own inverse."""
     dim = pool[0].shape[1]
 
@@ -86,7 +88,7 @@ def target_score(pool: list[np.ndarray], target: np.ndarray, noise: float) -> Sc
 
     def score(labelled: list[np.ndarray]) -> np.ndarray:
         before = mean_variance(labelled)
-        return np.array([before - mean_variance([*labelled, block]) for block in pool])
+        return np.array([before - mean_variance([*labelled, block]) for block in pool]) / cost
 
     return score
 

@@ -43,8 +43,8 @@ def select(
     cost: Annotated[
         str | None,
         typer.Option(
-            help="What a label costs, for max-variance, lcmd and farthest: atoms^3 (any power), or the key "
-            "of info that holds it. Picks then bring the most per cost."
+            help="What a label costs: atoms^3 (any power), or the key of info that holds it. Picks then "
+            "bring the most per cost."
         ),
     ] = None,
     budget: Annotated[float | None, typer.Option(help="What the picks may cost together.")] = None,

@@ -88,7 +88,9 @@ def _committee(_: float, __: Features | None = None, of: PoolNumbers = NOTHING) 
 
 RULES: dict[str, MakeRule] = {
     "max-variance": lambda noise, _=None, of=NOTHING: MaxVariance(noise, cost=of.cost, budget=of.budget),
-    "target-variance": lambda noise, target=None, _=NOTHING: TargetVariance(noise, target),
+    "target-variance": lambda noise, target=None, of=NOTHING: TargetVariance(
+        noise, target, cost=of.cost, budget=of.budget
+    ),
     "lcmd": lambda _, __=None, of=NOTHING: LCMD(cost=of.cost, budget=of.budget),
     "farthest": lambda _, __=None, of=NOTHING: FarthestPoint(cost=of.cost, budget=of.budget),
     "top-k": lambda noise, _=None, __=NOTHING: TopK(noise),
@@ -124,7 +126,7 @@ MANUAL = "manual"
 AIMS = ("target-variance",)
 """Rules that take target structures."""
 
-PRICED = ("max-variance", "lcmd", "farthest")
+PRICED = ("max-variance", "target-variance", "lcmd", "farthest")
 """Rules that weigh a score against what the label costs."""
 
 

@@ -12,13 +12,13 @@ from scipy.linalg import qr
 from surveyor.errors import SelectionError
 from surveyor.linalg import row_blocks, squared_norms
 from surveyor.posterior import check_noise
-from surveyor.selection.border import one_row_each, rank_of
+from surveyor.selection.border import check_limits, one_row_each, rank_of
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.residual import Directions
 from surveyor.selection.rounding import relative_error
 from surveyor.selection.rule import Request, Rule
-from surveyor.types import Features, Float64Array, Selection, Stopped
+from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection, Stopped
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +30,17 @@ class TargetVariance(Rule[Selection]):
         gain(x) = mean over t of c(t, x) (S(x) + λI)⁻¹ c(t, x)ᵀ         structures own several rows
 
     The gain is exactly what labelling x takes off the mean residual variance of the targets; scores are
-    gains (unit of |φ|²). Unlike maximal variance it ignores structures far from any target. Gains may
-    rise as picks are made, so every pick scores the whole pool.
+    gains (unit of |φ|²), over the cost where there are costs. Unlike maximal variance it ignores structures
+    far from any target. Gains may rise as picks are made, so every pick scores the whole pool.
 
-    | symbol | variable  | shape            | meaning                                              |
-    |--------|-----------|------------------|------------------------------------------------------|
-    | λ      | noise     | scalar           | in units of |φ|²; rows have mean |φ|² = 1              |
-    | t      | target    | Features or None | where accuracy is wanted; None: a sample of the pool |
-    |        | sample    | scalar           | pool structures drawn as targets if target is None   |
-    |        | threshold | scalar or None   | stop when the best gain falls below it               |
+    | symbol | variable  | shape                 | meaning                                              |
+    |--------|-----------|-----------------------|------------------------------------------------------|
+    | λ      | noise     | scalar                | in units of |φ|²; rows have mean |φ|² = 1              |
+    | t      | target    | Features or None      | where accuracy is wanted; None: a sample of the pool |
+    |        | sample    | scalar                | pool structures drawn as targets if target is None   |
+    |        | threshold | scalar or None        | stop when the best score falls below it              |
+    |        | cost      | (structures,) or None | price of each label                                  |
+    |        | budget    | scalar or None        | total cost allowed; the rest is skipped              |
 
     Source: Yu, Bi & Tresp, ICML 2006, doi:10.1145/1143844.1143980 (transductive experimental design).
     """
@@ -47,6 +49,11 @@ class TargetVariance(Rule[Selection]):
     target: Features | None = None
     sample: int = 500
     threshold: float | None = None
+    cost: FloatArray | None = None
+    budget: float | None = None
+
+    def among(self, structures: IndexArray) -> TargetVariance:
+        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
 
     def settled(self, request: Request) -> TargetVariance:
         if self.target is not None:
@@ -69,14 +76,17 @@ class TargetVariance(Rule[Selection]):
                 expected=f"at least one target, of the pool's width {pool.dim}",
                 todo="make target features with the same feature map and settings",
             )
+        cost = check_limits(self.cost, self.budget, len(pool))
+        price = np.ones(len(pool)) if cost is None else cost
+        purse = np.inf if self.budget is None else self.budget
         gains = _Gains(pool, train, target, self.noise)
         novelty = Novelty(train.values)
-        left = np.ones(len(pool), dtype=bool)
+        left = price <= purse
         novel = np.ones(len(pool), dtype=bool)
         picks: list[int] = []
         scores: list[float] = []
         stopped = Stopped.FILLED
-        value, error = gains.scores()
+        value, error = (numbers / price for numbers in gains.scores())
         while len(picks) < k and left.any():
             among = np.flatnonzero(left & novel if (left & novel).any() else left)
             level = (value[among] - error[among]).max()
@@ -91,13 +101,18 @@ class TargetVariance(Rule[Selection]):
                 break
             picks.append(winner)
             scores.append(float(value[winner]))
+            purse -= price[winner]
             left[winner] = False
+            if cost is not None:
+                left &= price <= purse
             if len(picks) < k and left.any():
                 novelty.add(rows)
                 gains.condition(winner)
-                value, error = gains.scores()
-        if not left.any():
+                value, error = (numbers / price for numbers in gains.scores())
+        if len(picks) == len(pool):
             stopped = Stopped.EXHAUSTED
+        elif len(picks) < k and not left.any():
+            stopped = Stopped.BUDGET_SPENT
         return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64), stopped)
 
 
@@ -207,6 +222,8 @@ def target_variance(
     sample: int = 500,
     seed: int = 0,
     threshold: float | None = None,
+    cost: FloatArray | None = None,
+    budget: float | None = None,
     ids: Sequence[str] | None = None,
 ) -> Selection:
     """k rows of X_pool that lower the mean residual variance of X_target the most; see `TargetVariance`.
@@ -215,6 +232,6 @@ def target_variance(
     """
     pool = one_row_each(X_pool, "X_pool")
     target = None if X_target is None else one_row_each(X_target, "X_target")
-    rule = TargetVariance(noise=noise, target=target, sample=sample, threshold=threshold)
+    rule = TargetVariance(noise, target, sample, threshold, cost, budget)
     train = one_row_each(X_train, "X_train")
     return rule(pool, train, k, rng=np.random.default_rng(seed), rank=rank_of(ids, len(pool)))
