@@ -73,7 +73,7 @@ def select(
     n: int | None,
     *,
     features: str = "tangent",
-    rule: str = "max-variance",
+    rule: str = "target-variance",
     target: StructureSource | None = None,
     committee: Sequence[str | Path | MacePotential] = (),
     committee_on: str = "forces",
@@ -96,7 +96,7 @@ def select(
         model: an opened potential, or what `open_potential` takes.
         n: number of picks; None: as many as the budget pays for.
         features: `tangent` or `activations`.
-        rule: `max-variance`, `target-variance`, `lcmd`, `farthest`, `top-k`, `committee` or `random`.
+        rule: `target-variance`, `max-variance`, `lcmd`, `farthest`, `top-k`, `committee` or `random`.
         target: unlabelled structures that `target-variance` aims at; None: a seeded sample of the pool.
         committee: two or more potentials, differently fine-tuned, for the rule `committee`.
         committee_on: what they disagree on, `energies` (eV/atom) or `forces` (eV/Å).

@@ -61,7 +61,7 @@ def write_file(folder: Path, model: Path, **keys: Any) -> Path:
         "learners": {"linearised": LINEARISED},
         "uncertainty": ["tangent", "tangent-random"],
         "maps": {"tangent": {"kind": "tangent", "dim": 32}},
-        "report": {"learner": "linearised", "notes": "**Read this first.**"},
+        "report": {"notes": "**Read this first.**"},
         **keys,
     }
     path = folder / "bench.yaml"
@@ -181,6 +181,18 @@ def test_runs_come_seed_by_seed_and_targets_only_where_there_are_any(
     assert not any(run.strategy == "tangent-aimed" for run in plan(load_benchmark(path)))
 
 
+def test_what_is_reported_unless_the_file_says_otherwise(tmp_path: Path, model_file: Path) -> None:
+    def chosen(**keys: Any) -> tuple[str, str, str]:
+        report = load_benchmark(write_file(tmp_path, model_file, **keys)).report
+        return report.baseline, report.default, report.learner
+
+    assert chosen() == ("random", "tangent-lcmd", "linearised")
+    tuned = {"linearised": LINEARISED, "fine-tuning": {"kind": "fine-tuning", "seeds": 1}}
+    many = dict.fromkeys(["tangent-lcmd", "tangent-pool-target", "random"])
+    assert chosen(strategies=many, learners=tuned) == ("random", "tangent-pool-target", "fine-tuning")
+    assert chosen(strategies=dict.fromkeys(["tangent-lcmd"]))[:2] == ("tangent-lcmd", "tangent-lcmd")
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -191,6 +203,8 @@ def test_runs_come_seed_by_seed_and_targets_only_where_there_are_any(
         ({"tasks": {"x": {"kind": "h2"}}}, "h2-combustion"),
         ({"tasks": {"x": {"pool": "pool.extxyz", "test": "t.extxyz", "tset": 1}}}, "unknown key 'tset'"),
         ({"learners": {"l": {**LINEARISED, "strategies": ["rondom"]}}}, "did you mean 'random'"),
+        ({"report": {"default": "tangent-lcdm"}}, "report: default = 'tangent-lcdm'"),
+        ({"report": {"learner": "fine-tuning"}}, "report: learner = 'fine-tuning'"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, model_file: Path, keys: dict[str, Any], message: str) -> None:

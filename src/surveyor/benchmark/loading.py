@@ -44,6 +44,10 @@ def load_benchmark(path: Path) -> BenchmarkSpec:
             if (value := learner.training.model_dump().get(key, only[0])) not in only:
                 raise ConfigError(f"{place}: training: {key} = {value!r}", expected=" or ".join(only))
     _check_names(spec.uncertainty, spec.maps, f"{path.name}: uncertainty")
+    for key in ("baseline", "default", "aimed"):
+        if (name := getattr(spec.report, key)) is not None:
+            check_name(name, spec.strategies, f"{path.name}: report: {key}")
+    check_name(spec.report.learner, spec.learners, f"{path.name}: report: learner")
     return spec.model_copy(update={"tasks": tasks})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -158,10 +159,10 @@ class ReportSpec(Strict):
     `notes` is Markdown that stands above the figures: what a reader should conclude.
     """
 
-    baseline: str = "random"
-    default: str = "tangent-lcmd"
+    baseline: str
+    default: str
     aimed: str | None = None
-    learner: str = "fine-tuning"
+    learner: str
     uncertainty: str = "tangent"
     uncertainty_random: str = "tangent-random"
     targets: PositiveInt = 8
@@ -187,7 +188,25 @@ class BenchmarkSpec(Strict):
     learners: dict[Name, LearnerSpec]
     maps: dict[Name, MapSpec] = Field(default_factory=dict, validate_default=True)
     uncertainty: tuple[str, ...] = ("tangent", "tangent-random", "activations", "soap")
-    report: ReportSpec = ReportSpec()
+    report: ReportSpec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_to_report(cls, given: Any) -> Any:
+        """Unless the file says otherwise: the default rule against random, fine-tuned, where it has them."""
+        if not isinstance(given, dict) or not isinstance(given.get("report", {}), dict):
+            return given
+        strategies, learners = (given.get(key) for key in ("strategies", "learners"))
+        if not (isinstance(strategies, dict) and strategies and isinstance(learners, dict) and learners):
+            return given
+        baseline = _first_of(["random", *strategies], strategies)
+        others = ["tangent-pool-target", *(name for name in strategies if name != baseline), baseline]
+        chosen = {
+            "baseline": baseline,
+            "default": _first_of(others, strategies),
+            "learner": _first_of(["fine-tuning", *learners], learners),
+        }
+        return {**given, "report": {**chosen, **given.get("report", {})}}
 
     @field_validator("maps", mode="before")
     @classmethod
@@ -200,6 +219,10 @@ class BenchmarkSpec(Strict):
         if not isinstance(given, dict):
             return given
         return {name: STRATEGIES.get(name, {}) if value is None else value for name, value in given.items()}
+
+
+def _first_of(wanted: Iterable[str], known: Mapping[str, Any]) -> str:
+    return next(name for name in wanted if name in known)
 
 
 def portable(content: Any) -> Any:

@@ -28,10 +28,13 @@ def select(
     features: FeatureKind = "tangent",
     rule: Annotated[
         str,
-        typer.Option(help="max-variance | target-variance | lcmd | farthest | top-k | committee | random."),
-    ] = "max-variance",
+        typer.Option(help="target-variance | max-variance | lcmd | farthest | top-k | committee | random."),
+    ] = "target-variance",
     target: Annotated[
-        Path | None, typer.Option(help="Unlabelled structures that target-variance aims at, e.g. a NEB path.")
+        Path | None,
+        typer.Option(
+            help="Unlabelled structures that you will simulate, e.g. a NEB path [default: the pool]."
+        ),
     ] = None,
     committee: Annotated[
         list[str] | None,
@@ -92,7 +95,9 @@ def select(
                 expected="a forecast of 0 labels or more, and a gain above 0 per cent a label",
             )
         if rule == "target-variance" and target is None:
-            typer.echo("no --target: aiming at a seeded sample of the pool", err=True)
+            typer.echo(
+                "aiming at a sample of the pool; --target FILE aims at what you will simulate", err=True
+            )
         picked = pick(
             pool, train, model, 20 if n is None and budget is None else n,
             features=features, rule=rule, target=target, store=store,

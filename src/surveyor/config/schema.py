@@ -35,7 +35,7 @@ class FeatureConfig(Strict):
 class SelectionConfig(Strict):
     """How a batch is chosen."""
 
-    rule: str = "max-variance"
+    rule: str = "target-variance"
     batch: PositiveInt = 20
     noise: PositiveFloat = 1e-4
 
