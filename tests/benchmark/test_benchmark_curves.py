@@ -44,6 +44,7 @@ def test_a_strategy_twice_as_fast_saves_half() -> None:
     assert found.mean == pytest.approx(0.5)
     assert not found.is_bound
     assert found.low is None  # one seed has no interval
+    assert found.at_best == pytest.approx(0.5)
 
 
 def test_what_is_never_reached_counts_as_the_last_number_and_is_marked() -> None:
@@ -61,7 +62,8 @@ def test_the_baseline_saves_nothing_against_itself() -> None:
     rng = np.random.default_rng(0)
     curves = Curves(LABELS, np.sort(rng.uniform(1.0, 100.0, (5, 4)))[:, ::-1])
     found = saving(curves, curves)
-    assert found.mean == 0.0
+    assert found.mean == found.at_best == 0.0
+    assert not found.is_bound  # its own best is reached to the last digit
     assert (found.low, found.high) == (0.0, 0.0)  # seeds are drawn alike for both
 
 

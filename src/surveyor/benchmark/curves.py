@@ -52,6 +52,11 @@ class Saving:
     needed: tuple[Needed, ...]
     baseline: tuple[Needed, ...]
 
+    @property
+    def at_best(self) -> float | None:
+        """The share saved on the way to the last target, the baseline's least error."""
+        return 1 - self.needed[-1].labels / self.baseline[-1].labels if self.needed else None
+
 
 def labels_needed(labels: Float64Array, errors: Float64Array, target: float) -> Needed:
     """The least n with error(n) ≤ target, between points on a straight line of log error over n.
@@ -75,7 +80,9 @@ def reach(errors: Float64Array, count: int) -> Float64Array:
     first, least = float(errors[0]), float(errors.min())
     if not 0 < least < first:
         return np.zeros(0)
-    return np.asarray(first * (least / first) ** (np.arange(1, count + 1) / count))
+    targets = np.asarray(first * (least / first) ** (np.arange(1, count + 1) / count))
+    targets[-1] = least  # not a rounding error below it
+    return targets
 
 
 def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1000, seed: int = 0) -> Saving:

@@ -100,7 +100,8 @@ def _headline(page: _Page, results: Results, spec: ReportSpec) -> None:
     page.add(
         "For every target error that the baseline reaches: one minus the labels needed over the baseline's, "
         f"averaged over {spec.targets} targets; in brackets the 95 % bootstrap interval over seeds. `≤`: a "
-        "target was not reached within the labels of the run, so that the true saving is smaller.",
+        "target was not reached within the labels of the run, so that the true saving is smaller. `To the "
+        "best`: the same for the last target alone, the baseline's least error, averaged over tasks.",
         "",
     )
     for learner, by_task in results.arms.items():
@@ -113,11 +114,13 @@ def _headline(page: _Page, results: Results, spec: ReportSpec) -> None:
                 found = [results.saving(learner, task, name, spec, quantity) for task in by_task]
                 means = [one.mean for one in found if one is not None and one.mean is not None]
                 bound = any(one.is_bound for one in found if one is not None)
-                overall = f"{'≤ ' if bound else ''}{100 * np.mean(means):.0f} %" if means else "–"
-                rows.append([f"`{name}`", *(_saving(one) for one in found), overall])
+                lasts = [one.at_best for one in found if one is not None and one.at_best is not None]
+                missed = any(not one.needed[-1].reached for one in found if one is not None and one.needed)
+                overall = [_percent(means, bound), _percent(lasts, missed)]
+                rows.append([f"`{name}`", *(_saving(one) for one in found), *overall])
             if rows:
                 page.add(f"**{learner}, {quantity} targets**", "")
-                page.table(["strategy", *by_task, "mean"], rows)
+                page.table(["strategy", *by_task, "mean", "to the best"], rows)
 
 
 def _errors(page: _Page, results: Results, task: str) -> None:
@@ -270,6 +273,10 @@ def _saving(found: Saving | None) -> str:
         return "–"
     interval = "" if found.low is None else f" [{100 * found.low:.0f}, {100 * (found.high or 0.0):.0f}]"
     return f"{'≤ ' if found.is_bound else ''}{100 * found.mean:.0f} %{interval}"
+
+
+def _percent(shares: list[float], bound: bool) -> str:
+    return f"{'≤ ' if bound else ''}{100 * np.mean(shares):.0f} %" if shares else "–"
 
 
 def _spread(arm: Arm, quantity: str, point: int) -> str:
