@@ -112,12 +112,11 @@ def _headline(page: _Page, results: Results, spec: ReportSpec) -> None:
                 if name == spec.baseline:
                     continue
                 found = [results.saving(learner, task, name, spec, quantity) for task in by_task]
-                means = [one.mean for one in found if one is not None and one.mean is not None]
-                bound = any(one.is_bound for one in found if one is not None)
-                lasts = [one.at_best for one in found if one is not None and one.at_best is not None]
-                missed = any(not one.needed[-1].reached for one in found if one is not None and one.needed)
-                overall = [_percent(means, bound), _percent(lasts, missed)]
-                rows.append([f"`{name}`", *(_saving(one) for one in found), *overall])
+                known = [one for one in found if one is not None and one.needed]
+                mean = _percent([one.mean for one in known], any(one.is_bound for one in known))
+                missed = any(not one.needed[-1].reached for one in known)
+                best = _percent([one.at_best for one in known], missed)
+                rows.append([f"`{name}`", *(_saving(one) for one in found), mean, best])
             if rows:
                 page.add(f"**{learner}, {quantity} targets**", "")
                 page.table(["strategy", *by_task, "mean", "to the best"], rows)
@@ -272,11 +271,12 @@ def _saving(found: Saving | None) -> str:
     if found is None or found.mean is None:
         return "–"
     interval = "" if found.low is None else f" [{100 * found.low:.0f}, {100 * (found.high or 0.0):.0f}]"
-    return f"{'≤ ' if found.is_bound else ''}{100 * found.mean:.0f} %{interval}"
+    return _percent([found.mean], found.is_bound) + interval
 
 
-def _percent(shares: list[float], bound: bool) -> str:
-    return f"{'≤ ' if bound else ''}{100 * np.mean(shares):.0f} %" if shares else "–"
+def _percent(shares: Iterable[float | None], bound: bool) -> str:
+    known = [share for share in shares if share is not None]
+    return f"{'≤ ' if bound else ''}{100 * np.mean(known):.0f} %" if known else "–"
 
 
 def _spread(arm: Arm, quantity: str, point: int) -> str:

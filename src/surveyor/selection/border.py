@@ -46,28 +46,6 @@ def check_threshold(threshold: float | None) -> None:
         )
 
 
-def check_limits(cost: FloatArray | None, budget: float | None, n_structures: int) -> Float64Array | None:
-    """The costs in float64, or None.
-
-    Raises:
-        SelectionError: costs not positive and finite, one a structure; a budget without costs, or not > 0.
-    """
-    if cost is None:
-        if budget is not None:
-            raise SelectionError(
-                f"budget = {budget!r} without costs",
-                expected="cost and budget together",
-                todo="pass cost=, one positive number a pool structure",
-            )
-        return None
-    prices = per_row(cost, n_structures, "cost")
-    if not (np.isfinite(prices).all() and (prices > 0).all()):
-        raise SelectionError("a cost that is not positive and finite", expected="costs > 0, in any unit")
-    if budget is not None and not budget > 0:
-        raise SelectionError(f"budget = {budget!r}", expected="a positive number in the unit of the costs")
-    return prices
-
-
 def one_row_each(values: NDArray[np.floating], name: str) -> Features:
     """A bare array (numpy, np.memmap or zarr) as features in which structure i owns row i.
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import block_norms, row_blocks, squared_norms
-from surveyor.selection.border import check_limits, one_row_each, rank_of
+from surveyor.selection.border import one_row_each, rank_of
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.projection import Projection
 from surveyor.selection.rounding import relative_error
-from surveyor.selection.rule import Request, Rule
+from surveyor.selection.rule import PricedRule, Request
 from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection, Stopped
 
 TIE = 1e-12
@@ -22,7 +22,7 @@ BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class LCMD(Rule[Selection]):
+class LCMD(PricedRule[Selection]):
     """Largest cluster maximum distance.
 
     Every pool row belongs to the cluster of its nearest centre c(x); labelled rows are the first centres.
@@ -45,23 +45,16 @@ class LCMD(Rule[Selection]):
     """
 
     threshold: float | None = None
-    cost: FloatArray | None = None
-    budget: float | None = None
-
-    def among(self, structures: IndexArray) -> LCMD:
-        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
 
     def _choose(self, request: Request) -> Selection:
         pool, k = request.pool, request.k
-        cost = check_limits(self.cost, self.budget, len(pool))
-        left = np.inf if self.budget is None else self.budget
-        clusters = _Clusters(Pool(pool), request.train, request.rank, None if cost is None else 1.0 / cost)
+        purse = self._purse(request)
+        clusters = _Clusters(Pool(pool), request.train, request.rank, purse.weight)
         picks: list[int] = []
         scores: list[float] = []
         stopped = Stopped.FILLED
         while len(picks) < min(k, len(pool)):
-            if cost is not None:
-                clusters.close(np.flatnonzero(cost > left))
+            clusters.close(purse.too_dear())
             found = clusters.farthest()
             if found is None:
                 stopped = Stopped.BUDGET_SPENT
@@ -72,7 +65,7 @@ class LCMD(Rule[Selection]):
                 break
             picks.append(winner)
             scores.append(value)
-            left -= 0.0 if cost is None else float(cost[winner])
+            purse.pay(winner)
             if len(picks) < min(k, len(pool)):
                 clusters.take(winner)
         if len(picks) == len(pool):

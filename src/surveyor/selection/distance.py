@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import block_norms, row_blocks, squared_norms
-from surveyor.selection.border import check_limits, one_row_each, rank_of
+from surveyor.selection.border import one_row_each, rank_of
 from surveyor.selection.bounds import Bounds
 from surveyor.selection.lazy import Limits, lazy_greedy
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
-from surveyor.selection.rule import Request, Rule
+from surveyor.selection.rule import PricedRule, Request
 from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection
 
 
@@ -78,7 +78,7 @@ class DistanceBounds(Bounds):
 
 
 @dataclass(frozen=True, eq=False)
-class FarthestPoint(Rule[Selection]):
+class FarthestPoint(PricedRule[Selection]):
     """Farthest-point sampling, started from the labelled rows.
 
         next = argmax min |φ(x) − c|²        over the rows c of labelled structures and picks
@@ -98,19 +98,14 @@ class FarthestPoint(Rule[Selection]):
     """
 
     threshold: float | None = None
-    cost: FloatArray | None = None
-    budget: float | None = None
-
-    def among(self, structures: IndexArray) -> FarthestPoint:
-        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
 
     def _choose(self, request: Request) -> Selection:
         train = request.train
-        cost = check_limits(self.cost, self.budget, len(request.pool))
+        purse = self._purse(request)
         view = Pool(request.pool)
         norms = finite_norms(view, squared_norms(view.values))
-        score = DistanceBounds(view, norms, train, None if cost is None else 1.0 / cost)
-        limits = Limits(request.k, self.threshold, cost, self.budget)
+        score = DistanceBounds(view, norms, train, purse.weight)
+        limits = Limits(request.k, self.threshold, purse)
         return lazy_greedy(score, Novelty(train.values), limits, request.rank)
 
 

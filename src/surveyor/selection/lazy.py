@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from surveyor.selection.bounds import Bounds
 from surveyor.selection.novelty import Novelty
+from surveyor.selection.purse import Purse
 from surveyor.types import Float64Array, IndexArray, Selection, Stopped
 
 SHORTLIST = 64
@@ -20,19 +21,17 @@ READ_AHEAD = 0.7
 class Limits:
     """When to stop, and what a structure costs.
 
-    | variable    | shape                 | meaning                                             |
-    |-------------|-----------------------|-----------------------------------------------------|
-    | k           | scalar                | at most so many picks                               |
-    | threshold   | scalar or None        | stop when the best score falls below it             |
-    | cost        | (structures,) or None | price of a label, in any unit, > 0                  |
-    | budget      | scalar or None        | the picks' total cost stays at or below it          |
-    | conditioned | flag                  | whether a pick counts as labelled for the next pick |
+    | variable    | shape          | meaning                                             |
+    |-------------|----------------|-----------------------------------------------------|
+    | k           | scalar         | at most so many picks                               |
+    | threshold   | scalar or None | stop when the best score falls below it             |
+    | purse       |                | what labels cost; every pick is paid from it        |
+    | conditioned | flag           | whether a pick counts as labelled for the next pick |
     """
 
     k: int
     threshold: float | None = None
-    cost: Float64Array | None = None
-    budget: float | None = None
+    purse: Purse = field(default_factory=Purse)
     conditioned: bool = True
 
 
@@ -51,12 +50,10 @@ def lazy_greedy(score: Bounds, novelty: Novelty, limits: Limits, rank: IndexArra
     waiting: dict[int, float] = {}
     picks: list[int] = []
     scores: list[float] = []
-    spent = 0.0
     gated = True
     stopped = Stopped.FILLED
     while len(picks) < limits.k:
-        if limits.cost is not None and limits.budget is not None:
-            score.bounds[limits.cost > limits.budget - spent] = -np.inf
+        score.bounds[limits.purse.too_dear()] = -np.inf
         best = search.best()
         if best is None:
             if not waiting:
@@ -79,7 +76,7 @@ def lazy_greedy(score: Bounds, novelty: Novelty, limits: Limits, rank: IndexArra
         picks.append(winner)
         scores.append(value)
         score.bounds[winner] = -np.inf
-        spent += 0.0 if limits.cost is None else float(limits.cost[winner])
+        limits.purse.pay(winner)
         if limits.conditioned:
             novelty.add(rows)
             score.condition(winner)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.linalg import squared_norms
 from surveyor.posterior import check_noise
-from surveyor.selection.border import check_limits, one_row_each, per_row, rank_of
+from surveyor.selection.border import one_row_each, per_row, rank_of
 from surveyor.selection.lazy import Limits, lazy_greedy
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.residual import Directions, VarianceBounds
-from surveyor.selection.rule import Request, Rule
+from surveyor.selection.rule import PricedRule, Request
 from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection
 
 
@@ -32,7 +32,7 @@ class BoundedSelection(Selection):
 
 
 @dataclass(frozen=True, eq=False)
-class MaxVariance(Rule[BoundedSelection]):
+class MaxVariance(PricedRule[BoundedSelection]):
     """Greedy maximal residual variance: the rule of choice where the potential must learn everything.
 
         s²(x) = λ φ(x)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
@@ -59,8 +59,6 @@ class MaxVariance(Rule[BoundedSelection]):
 
     noise: float = 1e-4
     threshold: float | None = None
-    cost: FloatArray | None = None
-    budget: float | None = None
 
     def __call__(
         self,
@@ -75,12 +73,9 @@ class MaxVariance(Rule[BoundedSelection]):
         """As every rule; known `upper_bounds` (rows,) on s² spare work and change no pick."""
         return self._choose(self._request(pool, train, k, rng, rank), upper_bounds)
 
-    def among(self, structures: IndexArray) -> MaxVariance:
-        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
-
     def _choose(self, request: Request, upper_bounds: FloatArray | None = None) -> BoundedSelection:
         check_noise(self.noise)
-        cost = check_limits(self.cost, self.budget, len(request.pool))
+        purse = self._purse(request)
         view = Pool(request.pool)
         known = None if upper_bounds is None else per_row(upper_bounds, view.n_rows, "upper_bounds")
         score = VarianceBounds(
@@ -88,10 +83,10 @@ class MaxVariance(Rule[BoundedSelection]):
             finite_norms(view, squared_norms(view.values)),
             Directions(request.train.values, self.noise, view.dtype),
             upper_bounds=known,
-            weight=None if cost is None else 1.0 / cost,
-            as_gain=cost is not None,
+            weight=purse.weight,
+            as_gain=purse.price is not None,
         )
-        limits = Limits(request.k, self.threshold, cost, self.budget)
+        limits = Limits(request.k, self.threshold, purse)
         picks = lazy_greedy(score, Novelty(request.train.values), limits, request.rank)
         return BoundedSelection(picks.indices, picks.scores, picks.stopped, score.row_bound)
 

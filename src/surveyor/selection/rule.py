@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Self, TypeVar
 
 import numpy as np
 
 from surveyor.errors import SelectionError
 from surveyor.selection.border import check_request, check_threshold
-from surveyor.types import Features, IndexArray, Selection
+from surveyor.selection.purse import Purse
+from surveyor.types import Features, FloatArray, IndexArray, Selection
 
 Picks = TypeVar("Picks", bound=Selection, covariant=True)
 
@@ -94,3 +95,24 @@ class Rule(ABC, Generic[Picks]):
         elif len(rank) != len(pool):
             raise SelectionError(f"{len(rank)} ranks for {len(pool)} structures", expected="one each")
         return Request(pool, train, int(k), rng or np.random.default_rng(0), rank)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PricedRule(Rule[Picks]):
+    """A rule that weighs its score against what a label costs, where costs are given.
+
+    | variable | shape                 | meaning                                            |
+    |----------|-----------------------|----------------------------------------------------|
+    | cost     | (structures,) or None | price of each label                                |
+    | budget   | scalar or None        | total cost allowed; what no longer fits is skipped |
+    """
+
+    cost: FloatArray | None = None
+    budget: float | None = None
+
+    def among(self, structures: IndexArray) -> Self:
+        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
+
+    def _purse(self, request: Request) -> Purse:
+        """A full purse for the request's pool; see `Purse.of` for what it refuses."""
+        return Purse.of(self.cost, self.budget, len(request.pool))

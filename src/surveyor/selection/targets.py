@@ -12,17 +12,17 @@ from scipy.linalg import qr
 from surveyor.errors import SelectionError
 from surveyor.linalg import row_blocks, squared_norms
 from surveyor.posterior import check_noise
-from surveyor.selection.border import check_limits, one_row_each, rank_of
+from surveyor.selection.border import one_row_each, rank_of
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.residual import Directions
 from surveyor.selection.rounding import relative_error
-from surveyor.selection.rule import Request, Rule
-from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection, Stopped
+from surveyor.selection.rule import PricedRule, Request
+from surveyor.types import Features, Float64Array, FloatArray, Selection, Stopped
 
 
 @dataclass(frozen=True, eq=False)
-class TargetVariance(Rule[Selection]):
+class TargetVariance(PricedRule[Selection]):
     """Greedy V-optimal design: each pick lowers the mean residual variance of the target rows the most.
 
         c(t, x) = λ φ(t)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
@@ -49,11 +49,6 @@ class TargetVariance(Rule[Selection]):
     target: Features | None = None
     sample: int = 500
     threshold: float | None = None
-    cost: FloatArray | None = None
-    budget: float | None = None
-
-    def among(self, structures: IndexArray) -> TargetVariance:
-        return replace(self, cost=None if self.cost is None else np.asarray(self.cost)[structures])
 
     def settled(self, request: Request) -> TargetVariance:
         if self.target is not None:
@@ -76,17 +71,16 @@ class TargetVariance(Rule[Selection]):
                 expected=f"at least one target, of the pool's width {pool.dim}",
                 todo="make target features with the same feature map and settings",
             )
-        cost = check_limits(self.cost, self.budget, len(pool))
-        price = np.ones(len(pool)) if cost is None else cost
-        purse = np.inf if self.budget is None else self.budget
-        gains = _Gains(pool, train, target, self.noise)
+        purse = self._purse(request)
+        gains = _Gains(pool, train, target, self.noise, purse.weight)
         novelty = Novelty(train.values)
-        left = price <= purse
+        left = np.ones(len(pool), dtype=bool)
+        left[purse.too_dear()] = False
         novel = np.ones(len(pool), dtype=bool)
         picks: list[int] = []
         scores: list[float] = []
         stopped = Stopped.FILLED
-        value, error = (numbers / price for numbers in gains.scores())
+        value, error = gains.scores()
         while len(picks) < k and left.any():
             among = np.flatnonzero(left & novel if (left & novel).any() else left)
             level = (value[among] - error[among]).max()
@@ -101,14 +95,13 @@ class TargetVariance(Rule[Selection]):
                 break
             picks.append(winner)
             scores.append(float(value[winner]))
-            purse -= price[winner]
             left[winner] = False
-            if cost is not None:
-                left &= price <= purse
+            purse.pay(winner)
+            left[purse.too_dear()] = False
             if len(picks) < k and left.any():
                 novelty.add(rows)
                 gains.condition(winner)
-                value, error = (numbers / price for numbers in gains.scores())
+                value, error = gains.scores()
         if len(picks) == len(pool):
             stopped = Stopped.EXHAUSTED
         elif len(picks) < k and not left.any():
@@ -129,8 +122,16 @@ class _Gains:
     Structures of equal row count r are kept together as stacks of r×r matrices.
     """
 
-    def __init__(self, pool: Features, train: Features, target: Features, noise: float) -> None:
+    def __init__(
+        self,
+        pool: Features,
+        train: Features,
+        target: Features,
+        noise: float,
+        weight: Float64Array | None = None,
+    ) -> None:
         self.pool = Pool(pool)
+        self._weight = weight
         self._noise = noise
         self._norms = finite_norms(self.pool, squared_norms(pool.values))
         self._directions = Directions(train.values, noise, np.float64)
@@ -180,7 +181,7 @@ class _Gains:
             H -= mixed + mixed.transpose(0, 2, 1) - _products(a @ K, a)
 
     def scores(self) -> tuple[Float64Array, Float64Array]:
-        """Gain of every structure, and how far rounding may have moved it."""
+        """Gain of every structure times its weight, and how far rounding may have moved it."""
         value = np.empty(self.pool.n_structures)
         error = np.empty(self.pool.n_structures)
         unit = relative_error(self.pool.dim, np.float64)
@@ -197,7 +198,7 @@ class _Gains:
                 gain = np.trace(np.linalg.solve(S + self._noise * np.eye(size), H), axis1=1, axis2=2)
             value[group] = np.maximum(gain, 0.0)
             error[group] = unit * (scale + value[group] * norm) / least
-        return value, error
+        return (value, error) if self._weight is None else (value * self._weight, error * self._weight)
 
 
 def _products(left: Float64Array, right: Float64Array) -> Float64Array:
@@ -232,6 +233,6 @@ def target_variance(
     """
     pool = one_row_each(X_pool, "X_pool")
     target = None if X_target is None else one_row_each(X_target, "X_target")
-    rule = TargetVariance(noise, target, sample, threshold, cost, budget)
+    rule = TargetVariance(noise, target, sample, threshold, cost=cost, budget=budget)
     train = one_row_each(X_train, "X_train")
     return rule(pool, train, k, rng=np.random.default_rng(seed), rank=rank_of(ids, len(pool)))
