@@ -195,6 +195,7 @@ def methods(X: np.ndarray, train: np.ndarray, k: int) -> dict[str, Callable[[], 
         "target-variance": lambda: (
             target_variance(X[:TARGET_POOL], train, X[-TARGETS:], TARGET_PICKS, noise=NOISE).indices
         ),
+        "target-variance-pool": lambda: target_variance(X, train, None, k, noise=NOISE).indices,
         "plain-greedy": lambda: plain_greedy(X, train, k, np.float64),
         "plain-greedy-float32": lambda: plain_greedy(X, train, k, np.float32),
         "plain-lcmd": lambda: plain_distances(X, train, k, clusters=True),
