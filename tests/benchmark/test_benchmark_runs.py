@@ -132,6 +132,29 @@ def test_a_changed_file_is_refused_and_a_longer_one_is_not(tmp_path: Path, model
     assert benchmark(load_benchmark(path), folder, processes=1).done_now == 1
 
 
+def test_a_map_that_cannot_be_is_refused_before_any_work(tmp_path: Path, model_file: Path) -> None:
+    maps = {"deep": {"kind": "activations", "layers": [8]}}
+    strategies = {"random": None, "deep": {"rule": "lcmd", "features": "deep"}}
+    path = write_file(tmp_path, model_file, maps=maps, strategies=strategies, uncertainty=[])
+    folder = tmp_path / "results"
+    with pytest.raises(SurveyorError, match="layer"):
+        benchmark(load_benchmark(path), folder, processes=1)
+    assert not (folder / "cache").exists()
+
+
+def test_tasks_of_the_same_structures_share_their_features(tmp_path: Path, model_file: Path) -> None:
+    path = write_file(tmp_path, model_file)
+    content = yaml.safe_load(path.read_text())
+    content["tasks"]["longer"] = {**content["tasks"]["tiny"], "rounds": 3}
+    path.write_text(yaml.safe_dump(content))
+    folder = tmp_path / "results"
+    benchmark(load_benchmark(path), folder, processes=1)
+    # rows of `tangent`, of its random twin, three of the learner; and the potential's own predictions
+    assert len(list((folder / "cache" / "features").glob("*.npz"))) == 6
+    runs = {run["task"]: run for run in read_runs(folder) if run["strategy"] == "random"}
+    assert runs["longer"]["points"][:2] == runs["tiny"]["points"][:2]
+
+
 def test_results_of_an_older_version_lack_new_keys_and_go_on(tmp_path: Path, model_file: Path) -> None:
     spec = load_benchmark(write_file(tmp_path, model_file))
     folder = tmp_path / "results"

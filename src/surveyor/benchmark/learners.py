@@ -68,11 +68,7 @@ def predictions(
 ) -> dict[str, list[Labels]]:
     """The pretrained potential's own predictions, computed once."""
     content = json.dumps([potential.fingerprint, [task.ids[part] for part in parts]])
-    path = (
-        cache
-        / "features"
-        / f"{task.name}-predictions-{hashlib.sha256(content.encode()).hexdigest()[:20]}.npz"
-    )
+    path = cache / "features" / f"predictions-{hashlib.sha256(content.encode()).hexdigest()[:20]}.npz"
 
     def work() -> None:
         save_labels(path, [label for part in parts for label in potential.predict(task.part(part))], 0.0)

@@ -84,10 +84,10 @@ def build_map(spec: MapSpec, potential: MacePotential, elements: Sequence[int]) 
 
 
 def rows_path(task: Task, spec: MapSpec, fingerprint: str, parts: Sequence[str], cache: Path) -> Path:
-    """Where the rows lie: a name made of all that they depend on."""
+    """Where the rows lie: a name made of all that they depend on; tasks of the same structures share them."""
     content = [spec.model_dump(mode="json"), fingerprint, [[part, task.ids[part]] for part in parts]]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
-    return cache / "features" / f"{task.name}-{spec.kind}-{digest}.npz"
+    return cache / "features" / f"{spec.kind}-{digest}.npz"
 
 
 @dataclass(frozen=True, eq=False)
