@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surveyor.benchmark.curves import Curves, Needed, labels_needed, reach, saving
+from surveyor.benchmark.curves import Curves, Needed, error_ratio, labels_needed, reach, saving
 
 LABELS = np.array([20.0, 60.0, 100.0, 140.0])
 
@@ -82,3 +82,35 @@ def test_the_interval_holds_the_mean_and_is_reproducible() -> None:
 def test_a_baseline_that_never_improves_sets_no_target() -> None:
     flat = one([10.0, 10.0, 11.0, 12.0])
     assert saving(one([10.0, 5.0, 2.0, 1.0]), flat).mean is None
+
+
+def test_the_error_ratio_is_the_geometric_mean_behind_the_first_point() -> None:
+    rng = np.random.default_rng(2)
+    baseline = Curves(LABELS, rng.uniform(1.0, 100.0, (5, 4)))
+    strategy = Curves(LABELS, rng.uniform(1.0, 100.0, (5, 4)))
+    found = error_ratio(strategy, baseline)
+    assert found is not None
+    product = 1.0
+    for s in range(5):
+        for p in (1, 2, 3):
+            product *= strategy.errors[s, p] / baseline.errors[s, p]
+    assert found.mean == pytest.approx(product ** (1 / 15), rel=1e-12)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.mean < found.high
+    assert error_ratio(strategy, baseline) == found
+    back = error_ratio(baseline, strategy)
+    assert back is not None
+    assert back.mean == pytest.approx(1 / found.mean, rel=1e-12)
+
+
+def test_half_the_error_everywhere_is_a_ratio_of_a_half_without_spread() -> None:
+    baseline = Curves(LABELS, np.array([[100.0, 50.0, 20.0, 10.0], [80.0, 60.0, 30.0, 9.0]]))
+    halved = Curves(LABELS, baseline.errors * np.array([1.0, 0.5, 0.5, 0.5]))
+    found = error_ratio(halved, baseline)
+    assert found is not None
+    assert (found.mean, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert error_ratio(Curves(LABELS[:1], np.array([[1.0]])), baseline) is None
+    single = error_ratio(one([100.0, 25.0, 10.0, 5.0]), one([100.0, 50.0, 20.0, 10.0]))
+    assert single is not None
+    assert single.low is None

@@ -58,6 +58,21 @@ class Saving:
         return 1 - self.needed[-1].labels / self.baseline[-1].labels if self.needed else None
 
 
+@dataclass(frozen=True)
+class ErrorRatio:
+    """Error of a strategy over the baseline's at equal labels; 1: no difference.
+
+    | variable  | meaning                                                              |
+    |-----------|----------------------------------------------------------------------|
+    | mean      | geometric mean over the points behind the first, and over seeds      |
+    | low, high | 95 % bootstrap interval over seeds; None with one seed               |
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
 def labels_needed(labels: Float64Array, errors: Float64Array, target: float) -> Needed:
     """The least n with error(n) ≤ target, between points on a straight line of log error over n.
 
@@ -127,6 +142,31 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
         needed=tuple(needed),
         baseline=tuple(against),
     )
+
+
+def error_ratio(strategy: Curves, baseline: Curves, *, draws: int = 1000, seed: int = 0) -> ErrorRatio | None:
+    """How large a strategy's errors are beside the baseline's with as many labels.
+
+        ratio = exp mean over seeds s and points p > 0 of log e_strategy(s, p) / e_baseline(s, p)
+
+    Seeds are paired: they share their first labels, and the point of those is left out. No target is
+    involved, so that flat curves, on which a small gain saves many labels, count for what they are. None
+    where there is no second point.
+
+    Args:
+        strategy: its seeds in the order of the baseline's.
+    """
+    points = min(strategy.errors.shape[1], baseline.errors.shape[1])
+    if points < 2:
+        return None
+    tiny = np.finfo(np.float64).tiny
+    one, two = (np.log(np.maximum(own.errors[:, 1:points], tiny)) for own in (strategy, baseline))
+    each = (one - two).mean(axis=1)
+    low = high = None
+    if len(each) > 1:
+        chosen = np.random.default_rng(seed).integers(0, len(each), (draws, len(each)))
+        low, high = (float(q) for q in np.exp(np.quantile(each[chosen].mean(axis=1), (0.025, 0.975))))
+    return ErrorRatio(float(np.exp(each.mean())), low, high)
 
 
 def _mean_saving(needed: list[Needed], against: list[Needed]) -> float:

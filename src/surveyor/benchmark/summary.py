@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from surveyor.benchmark.curves import Curves, Saving, saving
+from surveyor.benchmark.curves import Curves, ErrorRatio, Saving, error_ratio, saving
 from surveyor.benchmark.schema import ReportSpec
 
 Record = dict[str, Any]
@@ -84,6 +84,20 @@ class Results:
         self, learner: str, task: str, strategy: str, spec: ReportSpec, quantity: str
     ) -> Saving | None:
         """Labels saved against the baseline, over the seeds that both have; None without both."""
+        pair = self._pair(learner, task, strategy, spec, quantity)
+        return None if pair is None else saving(*pair, count=spec.targets)
+
+    def error_ratio(
+        self, learner: str, task: str, strategy: str, spec: ReportSpec, quantity: str
+    ) -> ErrorRatio | None:
+        """Errors over the baseline's at equal labels, over the seeds that both have; None without both."""
+        pair = self._pair(learner, task, strategy, spec, quantity)
+        return None if pair is None else error_ratio(*pair)
+
+    def _pair(
+        self, learner: str, task: str, strategy: str, spec: ReportSpec, quantity: str
+    ) -> tuple[Curves, Curves] | None:
+        """The strategy's curves and the baseline's, seed by seed."""
         arms = self.arms.get(learner, {}).get(task, {})
         one, two = arms.get(strategy), arms.get(spec.baseline)
         if one is None or two is None:
@@ -92,7 +106,7 @@ class Results:
         name = QUANTITIES[quantity]
         if not shared or one.runs[shared[0]]["points"][-1].get(name) is None:
             return None
-        return saving(one.curves(name, shared), two.curves(name, shared), count=spec.targets)
+        return one.curves(name, shared), two.curves(name, shared)
 
 
 def summarise(results: Results, spec: ReportSpec) -> dict[str, Any]:
@@ -127,9 +141,13 @@ def summarise(results: Results, spec: ReportSpec) -> dict[str, Any]:
         learner: {
             task: {
                 strategy: {
-                    f"reduction_{quantity}": found.mean if found else None
+                    f"{key}_{quantity}": found.mean if found else None
                     for quantity in QUANTITIES
-                    for found in (results.saving(learner, task, strategy, spec, quantity),)
+                    for key, measure in (
+                        ("reduction", results.saving),
+                        ("error_ratio", results.error_ratio),
+                    )
+                    for found in (measure(learner, task, strategy, spec, quantity),)
                 }
                 for strategy in arms
             }
