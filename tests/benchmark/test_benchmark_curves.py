@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surveyor.benchmark.curves import Curves, Needed, error_ratio, labels_needed, reach, saving
+from surveyor.benchmark.curves import (
+    Curves,
+    Needed,
+    error_ratio,
+    labels_needed,
+    ratio_over_tasks,
+    reach,
+    saving,
+    saving_over_tasks,
+)
 
 LABELS = np.array([20.0, 60.0, 100.0, 140.0])
 
@@ -114,3 +123,38 @@ def test_half_the_error_everywhere_is_a_ratio_of_a_half_without_spread() -> None
     single = error_ratio(one([100.0, 25.0, 10.0, 5.0]), one([100.0, 50.0, 20.0, 10.0]))
     assert single is not None
     assert single.low is None
+
+
+def test_means_over_tasks_have_narrower_intervals_than_single_tasks() -> None:
+    rng = np.random.default_rng(3)
+    curves = [
+        (
+            Curves(LABELS, 100.0 * np.exp(-LABELS / 40.0) * rng.uniform(0.7, 1.3, (8, 4))),
+            Curves(LABELS, 100.0 * np.exp(-LABELS / 60.0) * rng.uniform(0.7, 1.3, (8, 4))),
+        )
+        for _ in range(6)
+    ]
+    savings = [saving(*pair) for pair in curves]
+    mean = saving_over_tasks(savings)
+    assert mean is not None
+    assert mean.mean == pytest.approx(np.mean([one.mean for one in savings]))
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.low < (mean.mean or 0.0) < mean.high
+    assert mean.high - mean.low < np.mean([(one.high or 0.0) - (one.low or 0.0) for one in savings])
+    ratios = [one for pair in curves if (one := error_ratio(*pair)) is not None]
+    product = ratio_over_tasks(ratios)
+    assert product is not None
+    assert product.mean == pytest.approx(np.prod([one.mean for one in ratios]) ** (1 / 6))
+    assert product.low is not None
+    assert product.high is not None
+    assert product.low < product.mean < product.high
+    assert saving_over_tasks([]) is ratio_over_tasks([]) is None
+
+
+def test_a_mean_over_tasks_with_a_single_seed_has_no_interval() -> None:
+    flat = saving(one([10.0, 20.0, 30.0, 40.0]), one([10.0, 20.0, 30.0, 40.0]))  # nothing to reach
+    steep = saving(one([100.0, 25.0, 10.0, 5.0]), one([100.0, 50.0, 20.0, 10.0]))
+    found = saving_over_tasks([flat, steep])
+    assert found is not None
+    assert (found.mean, found.low, found.high) == (steep.mean, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,7 @@ class Saving:
     | is_bound | some target was not reached: the true saving is no more than `mean`                   |
     | targets  | the target errors                                                                     |
     | needed, baseline | labels to reach them                                                          |
+    | drawn    | the bootstrap's means, in the order of its draws; empty with one seed                  |
     """
 
     mean: float | None
@@ -51,6 +53,7 @@ class Saving:
     targets: tuple[float, ...]
     needed: tuple[Needed, ...]
     baseline: tuple[Needed, ...]
+    drawn: tuple[float, ...] = ()
 
     @property
     def at_best(self) -> float | None:
@@ -66,11 +69,13 @@ class ErrorRatio:
     |-----------|----------------------------------------------------------------------|
     | mean      | geometric mean over the points behind the first, and over seeds      |
     | low, high | 95 % bootstrap interval over seeds; None with one seed               |
+    | drawn     | the bootstrap's means, in the order of its draws; empty with one seed |
     """
 
     mean: float
     low: float | None
     high: float | None
+    drawn: tuple[float, ...] = ()
 
 
 def labels_needed(labels: Float64Array, errors: Float64Array, target: float) -> Needed:
@@ -118,11 +123,10 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
         return Saving(None, None, None, False, (), (), ())
     needed = [labels_needed(strategy.labels, mean, t) for t in targets]
     against = [labels_needed(baseline.labels, other, t) for t in targets]
-    low = high = None
+    drawn: list[float] = []
     common = min(len(strategy.errors), len(baseline.errors))
     if common > 1:
         rng = np.random.default_rng(seed)
-        drawn = []
         for _ in range(draws):
             chosen = rng.integers(0, common, common)
             one, two = strategy.errors[chosen].mean(axis=0), baseline.errors[chosen].mean(axis=0)
@@ -132,7 +136,7 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
                     [labels_needed(baseline.labels, two, t) for t in targets],
                 )
             )
-        low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
+    low, high = interval(drawn)
     return Saving(
         mean=_mean_saving(needed, against),
         low=low,
@@ -141,6 +145,7 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
         targets=tuple(float(t) for t in targets),
         needed=tuple(needed),
         baseline=tuple(against),
+        drawn=tuple(drawn),
     )
 
 
@@ -162,11 +167,48 @@ def error_ratio(strategy: Curves, baseline: Curves, *, draws: int = 1000, seed: 
     tiny = np.finfo(np.float64).tiny
     one, two = (np.log(np.maximum(own.errors[:, 1:points], tiny)) for own in (strategy, baseline))
     each = (one - two).mean(axis=1)
-    low = high = None
+    drawn: list[float] = []
     if len(each) > 1:
         chosen = np.random.default_rng(seed).integers(0, len(each), (draws, len(each)))
-        low, high = (float(q) for q in np.exp(np.quantile(each[chosen].mean(axis=1), (0.025, 0.975))))
-    return ErrorRatio(float(np.exp(each.mean())), low, high)
+        drawn = np.exp(each[chosen].mean(axis=1)).tolist()
+    return ErrorRatio(float(np.exp(each.mean())), *interval(drawn), tuple(drawn))
+
+
+def saving_over_tasks(each: Iterable[Saving]) -> Saving | None:
+    """The mean over tasks, with the interval of the mean: seed k is drawn in all tasks at once.
+
+    Tasks whose baseline never improves are left out; None where no task is left.
+    """
+    known = [one for one in each if one.mean is not None]
+    if not known:
+        return None
+    drawn = _draw_by_draw([one.drawn for one in known]).tolist()
+    mean = float(np.mean([one.mean for one in known if one.mean is not None]))
+    return Saving(mean, *interval(drawn), any(one.is_bound for one in known), (), (), (), tuple(drawn))
+
+
+def ratio_over_tasks(each: Iterable[ErrorRatio]) -> ErrorRatio | None:
+    """The geometric mean over tasks, with its interval; None without any task."""
+    known = list(each)
+    if not known:
+        return None
+    drawn = np.exp(_draw_by_draw([np.log(one.drawn) for one in known])).tolist()
+    mean = float(np.exp(np.mean([np.log(one.mean) for one in known])))
+    return ErrorRatio(mean, *interval(drawn), tuple(drawn))
+
+
+def _draw_by_draw(drawn: Sequence[Sequence[float] | Float64Array]) -> Float64Array:
+    """Mean over tasks of every draw; empty where a task has a single seed."""
+    count = min(len(own) for own in drawn)
+    return np.asarray(np.mean([np.asarray(own[:count], dtype=np.float64) for own in drawn], axis=0))
+
+
+def interval(drawn: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of a bootstrap's draws; None without any."""
+    if not len(drawn):
+        return None, None
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _mean_saving(needed: list[Needed], against: list[Needed]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from surveyor.benchmark.curves import Curves, ErrorRatio, Saving, error_ratio, saving
+from surveyor.benchmark.curves import Curves, ErrorRatio, Saving, error_ratio, saving, saving_over_tasks
 from surveyor.benchmark.schema import ReportSpec
 
 Record = dict[str, Any]
@@ -130,13 +130,21 @@ def summarise(results: Results, spec: ReportSpec) -> dict[str, Any]:
                     chosen.agreement(name, "pearson_energy") if chosen else []
                 )
         tasks[task] = entry
-    average = {"tasks": len(tasks), "seeds": min((entry["seeds"] for entry in tasks.values()), default=0)}
+    average: dict[str, Any] = {
+        "tasks": len(tasks),
+        "seeds": min((entry["seeds"] for entry in tasks.values()), default=0),
+    }
     scalars = [key for key in next(iter(tasks.values()), {}) if not key.endswith(("_interval", "seeds"))]
     for key in scalars:
         column = [entry[key] for entry in tasks.values()]
         average[key] = (
             any(column) if key.endswith("_is_bound") else _mean([v for v in column if v is not None])
         )
+    for name, strategy in (("", spec.default), ("_aimed", spec.aimed)):
+        for quantity in QUANTITIES:
+            each = [results.saving(spec.learner, task, strategy or "", spec, quantity) for task in tasks]
+            mean = saving_over_tasks(one for one in each if one is not None)
+            average[f"reduction_{quantity}{name}_interval"] = [mean.low, mean.high] if mean else None
     strategies = {
         learner: {
             task: {

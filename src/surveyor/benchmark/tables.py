@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from surveyor.benchmark.curves import ErrorRatio, Saving
+from surveyor.benchmark.curves import ErrorRatio, Saving, ratio_over_tasks, saving_over_tasks
 from surveyor.benchmark.page import Page
 from surveyor.benchmark.schema import ReportSpec
 from surveyor.benchmark.summary import QUANTITIES, Arm, Results
@@ -18,8 +18,9 @@ def labels_saved(page: Page, results: Results, spec: ReportSpec) -> None:
     page.add(
         "For every target error that the baseline reaches: one minus the labels needed over the baseline's, "
         f"averaged over {spec.targets} targets; in brackets the 95 % bootstrap interval over seeds. `≤`: a "
-        "target was not reached within the labels of the run, so that the true saving is smaller. `To the "
-        "best`: the same for the last target alone, the baseline's least error, averaged over tasks.",
+        "target was not reached within the labels of the run, so that the true saving is smaller. `Mean`: over "
+        "tasks, with its own interval. `To the best`: the same for the last target alone, the baseline's least "
+        "error. With three seeds an interval is little more than the range of three numbers.",
         "",
     )
     for learner, by_task in results.arms.items():
@@ -28,7 +29,7 @@ def labels_saved(page: Page, results: Results, spec: ReportSpec) -> None:
             for name in _names(by_task, but=spec.baseline):
                 found = [results.saving(learner, task, name, spec, quantity) for task in by_task]
                 known = [one for one in found if one is not None and one.needed]
-                mean = _percent([one.mean for one in known], any(one.is_bound for one in known))
+                mean = _saving(saving_over_tasks(known))
                 missed = any(not one.needed[-1].reached for one in known)
                 best = _percent([one.at_best for one in known], missed)
                 rows.append([f"`{name}`", *(_saving(one) for one in found), mean, best])
@@ -51,8 +52,7 @@ def error_ratios(page: Page, results: Results, spec: ReportSpec) -> None:
             rows = []
             for name in _names(by_task, but=spec.baseline):
                 found = [results.error_ratio(learner, task, name, spec, quantity) for task in by_task]
-                known = [np.log(one.mean) for one in found if one is not None]
-                mean = f"{np.exp(np.mean(known)):.2f}" if known else "–"
+                mean = _ratio(ratio_over_tasks(one for one in found if one is not None))
                 rows.append([f"`{name}`", *(_ratio(one) for one in found), mean])
             if rows:
                 page.add(f"**{learner}, {quantity} errors**", "")
