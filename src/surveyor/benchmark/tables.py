@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -24,19 +24,15 @@ def labels_saved(page: Page, results: Results, spec: ReportSpec) -> None:
         "numbers.",
         "",
     )
-    for learner, by_task in results.arms.items():
-        for quantity in QUANTITIES:
-            rows = []
-            for name in _names(by_task, but=spec.baseline):
-                found = [results.saving(learner, task, name, spec, quantity) for task in by_task]
-                known = [one for one in found if one is not None and one.needed]
-                mean = _saving(saving_over_tasks(known))
-                missed = any(not one.needed[-1].reached for one in known)
-                best = _percent([one.at_best for one in known], missed)
-                rows.append([f"`{name}`", *(_saving(one) for one in found), mean, best])
-            if rows:
-                page.add(f"**{learner}, {quantity} targets**", "")
-                page.table(["strategy", *by_task, "mean", "to the best"], rows)
+
+    def cells(learner: str, tasks: Iterable[str], name: str, quantity: str) -> list[str]:
+        found = [results.saving(learner, task, name, spec, quantity) for task in tasks]
+        known = [one for one in found if one is not None and one.needed]
+        missed = any(not one.needed[-1].reached for one in known)
+        best = _percent([one.at_best for one in known], missed)
+        return [*(_saving(one) for one in found), _saving(saving_over_tasks(known)), best]
+
+    _against_baseline(page, results, spec, "targets", cells, ("mean", "to the best"))
 
 
 def error_ratios(page: Page, results: Results, spec: ReportSpec) -> None:
@@ -48,21 +44,30 @@ def error_ratios(page: Page, results: Results, spec: ReportSpec) -> None:
         "error saves many labels: this table says how small.",
         "",
     )
+
+    def cells(learner: str, tasks: Iterable[str], name: str, quantity: str) -> list[str]:
+        found = [results.error_ratio(learner, task, name, spec, quantity) for task in tasks]
+        mean = ratio_over_tasks(one for one in found if one is not None)
+        return [*(_ratio(one) for one in found), _ratio(mean)]
+
+    _against_baseline(page, results, spec, "errors", cells, ("mean",))
+
+
+def _against_baseline(
+    page: Page,
+    results: Results,
+    spec: ReportSpec,
+    what: str,
+    cells: Callable[[str, Iterable[str], str, str], list[str]],
+    more: tuple[str, ...],
+) -> None:
+    """A table for every learner and quantity: a strategy a row, its tasks and then `more` the columns."""
     for learner, by_task in results.arms.items():
-        for quantity in QUANTITIES:
-            rows = []
-            for name in _names(by_task, but=spec.baseline):
-                found = [results.error_ratio(learner, task, name, spec, quantity) for task in by_task]
-                mean = _ratio(ratio_over_tasks(one for one in found if one is not None))
-                rows.append([f"`{name}`", *(_ratio(one) for one in found), mean])
-            if rows:
-                page.add(f"**{learner}, {quantity} errors**", "")
-                page.table(["strategy", *by_task, "mean"], rows)
-
-
-def _names(by_task: Mapping[str, Mapping[str, Arm]], *, but: str) -> list[str]:
-    """The strategies of a learner, without one."""
-    return [name for name in dict.fromkeys(name for arms in by_task.values() for name in arms) if name != but]
+        names = dict.fromkeys(name for arms in by_task.values() for name in arms if name != spec.baseline)
+        for quantity in QUANTITIES if names else ():
+            page.add(f"**{learner}, {quantity} {what}**", "")
+            rows = ([f"`{name}`", *cells(learner, by_task, name, quantity)] for name in names)
+            page.table(["strategy", *by_task, *more], rows)
 
 
 def errors_at_the_end(page: Page, results: Results, task: str) -> None:
