@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from conftest import emt_labelled, rattled
 from surveyor.benchmark import benchmark, load_benchmark
-from surveyor.benchmark.grid import changed, open_results, plan, read_runs
+from surveyor.benchmark.grid import changed, maps_needed, open_results, plan, read_runs
 from surveyor.benchmark.latent import components, silhouette
 from surveyor.benchmark.maps import principal_axes
 from surveyor.benchmark.report import write_report
@@ -140,6 +140,13 @@ def test_a_map_that_cannot_be_is_refused_before_any_work(tmp_path: Path, model_f
     with pytest.raises(SurveyorError, match="layer"):
         benchmark(load_benchmark(path), folder, processes=1)
     assert not (folder / "cache").exists()
+
+
+def test_the_smoke_benchmark_needs_the_core_installation_only() -> None:
+    path = Path(__file__).parents[2] / "examples" / "benchmark-smoke.yaml"
+    spec = load_benchmark(path)
+    asked = {own.kind for _, own, _ in maps_needed(spec, plan(spec))}
+    assert asked == {"tangent", "force-tangent", "activations"}
 
 
 def test_tasks_of_the_same_structures_share_their_features(tmp_path: Path, model_file: Path) -> None:

@@ -10,8 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from surveyor.benchmark import latent, maps
+from surveyor.benchmark import maps
 from surveyor.benchmark.grid import CACHE, maps_needed, open_results, plan
+from surveyor.benchmark.latent import write_latent
 from surveyor.benchmark.learners import predictions
 from surveyor.benchmark.loading import COMMITTEE
 from surveyor.benchmark.run import RunName, run
@@ -91,17 +92,17 @@ def benchmark(
     todo = [name for name in runs if not name.path(folder).is_file()]
     wanted = maps_needed(spec, todo)
     # a map that cannot be (a missing package, a layer too many) is found now, not after an hour
-    for own in [own for _, own, _ in wanted] + [spec.maps[name] for name in latent.SHOWN if todo]:
+    for _, own, _ in wanted:
         maps.build_map(own, potential, potential.elements)
     tasks = list(dict.fromkeys(name.task for name in todo))
     _all(progress, "tasks", [_TaskJob(spec, folder, task) for task in tasks], _prepare, processes)
     rows = [_RowsJob(spec, folder, task, None, None) for task in tasks]
     rows += [_RowsJob(spec, folder, *one) for one in wanted]
     _all(progress, "features", rows, _featurise, processes)
-    unmapped = [
+    latent = [
         _TaskJob(spec, folder, task) for task in tasks if not (folder / "latent" / f"{task}.json").is_file()
     ]
-    _all(progress, "latent maps", unmapped, _map_latent, processes)
+    _all(progress, "latent maps", latent, _map_latent, processes)
     _runs(progress, [_RunJob(spec, folder, name) for name in todo], processes)
     return Outcome(len(runs), len(todo))
 
@@ -194,7 +195,7 @@ def _featurise(job: _RowsJob) -> None:
 
 def _map_latent(job: _TaskJob) -> None:
     task = _read(job.spec.model_dump_json(), job.cache, job.task)
-    latent.write_latent(task, job.spec, job.folder / "latent" / f"{job.task}.json")
+    write_latent(task, job.spec, job.folder / "latent" / f"{job.task}.json")
 
 
 def _run(job: _RunJob) -> str | None:

@@ -15,16 +15,19 @@ from surveyor.benchmark.tasks import Task
 from surveyor.structures.writing import atomic_write
 from surveyor.types import Float64Array
 
-SHOWN = ("tangent", "tangent-random", "activations", "activations-random", "soap")
+ONE_ROW = ("tangent", "activations", "soap")
+"""Kinds of maps with one row a structure."""
 
 
 def write_latent(task: Task, spec: BenchmarkSpec, path: Path) -> None:
-    """Two principal components and the silhouette of one reaction's frames, for every map."""
+    """Two principal components and the silhouette of one reaction's frames, for every map of `uncertainty`
+    that has one row a structure."""
     content: dict[str, object] = {}
-    if task.latent:
+    names = [name for name in spec.uncertainty if spec.maps[name].kind in ONE_ROW]
+    if task.latent and names:
         kinds = [str(atoms.info["config_type"]) for atoms in task.latent]
         found = {}
-        for name in SHOWN:
+        for name in names:
             own = spec.maps[name]
             opener = maps.opened if own.weights == "pretrained" else maps.random_twin
             elements = sorted({int(z) for atoms in task.latent for z in atoms.numbers})

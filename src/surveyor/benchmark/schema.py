@@ -177,7 +177,8 @@ class BenchmarkSpec(Strict):
     | model       | builtin, a .model file that you trust, or a MACE model name                        |
     | maps        | named feature maps; the standard ones need not be written                          |
     | strategies  | named strategies; an empty value takes the standard one of that name               |
-    | uncertainty | maps whose residual std is compared with the true errors in every run              |
+    | uncertainty | maps whose residual std is compared with the true errors in every run, and that    |
+    |             | the latent map shows                                                               |
     """
 
     model: str = "builtin"
@@ -187,7 +188,7 @@ class BenchmarkSpec(Strict):
     strategies: dict[Name, StrategySpec]
     learners: dict[Name, LearnerSpec]
     maps: dict[Name, MapSpec] = Field(default_factory=dict, validate_default=True)
-    uncertainty: tuple[str, ...] = ("tangent", "tangent-random", "activations", "soap")
+    uncertainty: tuple[str, ...] = ("tangent", "tangent-random", "activations", "activations-random")
     report: ReportSpec
 
     @model_validator(mode="before")
