@@ -139,7 +139,7 @@ def test_a_map_that_cannot_be_is_refused_before_any_work(tmp_path: Path, model_f
     folder = tmp_path / "results"
     with pytest.raises(SurveyorError, match="layer"):
         benchmark(load_benchmark(path), folder, processes=1)
-    assert not (folder / "cache").exists()
+    assert not folder.exists()
 
 
 def test_the_smoke_benchmark_needs_the_core_installation_only() -> None:

@@ -88,12 +88,12 @@ def benchmark(
     processes = processes or os.cpu_count() or 1
     runs = plan(spec)
     potential = maps.opened(spec.model, spec.device, spec.head)
-    open_results(spec, potential.fingerprint, folder)
     todo = [name for name in runs if not name.path(folder).is_file()]
     wanted = maps_needed(spec, todo)
     # a map that cannot be (a missing package, a layer too many) is found now, not after an hour
     for _, own, _ in wanted:
         maps.build_map(own, potential, potential.elements)
+    open_results(spec, potential.fingerprint, folder)
     tasks = list(dict.fromkeys(name.task for name in todo))
     _all(progress, "tasks", [_TaskJob(spec, folder, task) for task in tasks], _prepare, processes)
     rows = [_RowsJob(spec, folder, task, None, None) for task in tasks]
