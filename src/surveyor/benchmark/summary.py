@@ -112,12 +112,15 @@ class Results:
 def summarise(results: Results, spec: ReportSpec) -> dict[str, Any]:
     """The content of `summary.json`; see `docs/benchmarking.md` for what its keys mean."""
     tasks: dict[str, Any] = {}
+    savings: dict[str, list[Saving]] = defaultdict(list)
     for task, arms in results.arms.get(spec.learner, {}).items():
         own = arms.get(spec.default)
         entry: dict[str, Any] = {"seeds": len(own.runs) if own else 0}
         for name, strategy in (("", spec.default), ("_aimed", spec.aimed)):
             for quantity in QUANTITIES:
                 found = results.saving(spec.learner, task, strategy, spec, quantity) if strategy else None
+                if found:
+                    savings[f"{quantity}{name}"].append(found)
                 entry[f"reduction_{quantity}{name}"] = found.mean if found else None
                 entry[f"reduction_{quantity}{name}_interval"] = [found.low, found.high] if found else None
                 entry[f"reduction_{quantity}{name}_is_bound"] = bool(found and found.is_bound)
@@ -140,10 +143,9 @@ def summarise(results: Results, spec: ReportSpec) -> dict[str, Any]:
         average[key] = (
             any(column) if key.endswith("_is_bound") else _mean([v for v in column if v is not None])
         )
-    for name, strategy in (("", spec.default), ("_aimed", spec.aimed)):
+    for name in ("", "_aimed"):
         for quantity in QUANTITIES:
-            each = [results.saving(spec.learner, task, strategy or "", spec, quantity) for task in tasks]
-            mean = saving_over_tasks(one for one in each if one is not None)
+            mean = saving_over_tasks(savings[f"{quantity}{name}"])
             average[f"reduction_{quantity}{name}_interval"] = [mean.low, mean.high] if mean else None
     strategies = {
         learner: {
