@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from surveyor.benchmark import linearised
 from surveyor.benchmark.linearised import (
     ENERGY_WEIGHTS,
     NOISES,
     Linearised,
     Rows,
-    _spectrum,
+    _spectra,
     fit,
     shift_references,
 )
@@ -58,27 +61,31 @@ def test_the_fit_is_the_penalised_least_squares_solution(dim: int, choose: str) 
     np.testing.assert_allclose(found.shifts, twin.shifts, atol=1e-8)
 
 
+@pytest.mark.parametrize("products", [linearised.PRODUCTS, 1000])  # at once, and in parts
 @pytest.mark.parametrize("dim", [30, 80])
-def test_left_out_errors_are_those_of_fits_without_the_structure(dim: int) -> None:
+def test_left_out_errors_are_those_of_fits_without_the_structure(
+    dim: int, products: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = problem(dim=dim)
     m = len(rows.energy)
-    spectrum = _spectrum(rows, 3.0)
-    noise = 0.1 * spectrum.scale
+    (spectrum,) = _spectra(rows, [3.0])
+    noises = np.array([0.001, 0.1]) * spectrum.scale
     starts = np.searchsorted(rows.owner, np.arange(m + 1))
     blocks = [np.concatenate([[i], m + np.arange(starts[i], starts[i + 1])]) for i in range(m)]
-    errors = spectrum.left_out(noise, blocks)
-    for i in range(m):
+    monkeypatch.setattr(linearised, "PRODUCTS", products)
+    errors = spectrum.left_out(noises, blocks)
+    for i, (noise, found) in product(range(m), zip(noises, errors.T, strict=True)):
         twin = slow(rows, noise, 3.0, left_out=i)
         energy = rows.energy_residual[i] - rows.energy[i] @ twin.weights - rows.composition[i] @ twin.shifts
         forces = rows.force_residual[rows.owner == i] - rows.forces[rows.owner == i] @ twin.weights
-        np.testing.assert_allclose(errors[blocks[i]], [3.0 * energy, *forces], atol=1e-8)
+        np.testing.assert_allclose(found[blocks[i]], [3.0 * energy, *forces], atol=1e-8)
 
 
 @pytest.mark.parametrize("dim", [20, 80])
 def test_the_evidence_is_the_density_of_the_targets(dim: int) -> None:
     rows = problem(dim=dim)
     m, weight = len(rows.energy), 3.0
-    spectrum = _spectrum(rows, weight)
+    (spectrum,) = _spectra(rows, [weight])
     noise = 0.03 * spectrum.scale
     # an orthonormal basis of what δ leaves of the energies makes a proper density of them
     basis = np.linalg.svd(rows.composition)[0][:, rows.composition.shape[1] :]
@@ -96,8 +103,8 @@ def test_the_chosen_pair_is_the_best_of_the_grid() -> None:
     rows = problem()
     found = fit(rows, choose="evidence")
     scores = {
-        (weight, share): _spectrum(rows, weight).evidence(share * _spectrum(rows, weight).scale)
-        for weight in ENERGY_WEIGHTS
+        (spectrum.energy_weight, share): spectrum.evidence(share * spectrum.scale)
+        for spectrum in _spectra(rows, ENERGY_WEIGHTS)
         for share in NOISES
     }
     assert max(scores, key=scores.__getitem__) == (found.energy_weight, found.noise_share)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,9 @@ that interpolate noise-free where less was left out; below 1e-4 errors on other 
 
 RANK = 1e-13
 """Squared singular values below this share of the largest are rounding."""
+
+PRODUCTS = 4_000_000
+"""Numbers held at a time for leave-one-out errors: 32 MB."""
 
 LEVERAGE = 1e-8
 """A structure that alone determines something has no leave-one-out error, and is left out of their mean."""
@@ -101,18 +104,18 @@ class _Spectrum:
     | symbol | variable | meaning                                                                     |
     |--------|----------|-----------------------------------------------------------------------------|
     | Φ, y   | rows, targets | energy rows times r, projected off the columns of C; force rows below  |
-    | V      | axes     | right singular vectors of Φ with singular values above rounding             |
-    | Z, s   | along, square | Z = ΦV, ZᵀZ = diag(s)                                                  |
+    | Z, s   | along, square | Z = ΦV, ZᵀZ = diag(s), V the right singular vectors above rounding     |
     | U      | free     | orthonormal columns of C's range                                            |
     """
 
     rows: Float64Array
     targets: Float64Array
-    axes: Float64Array
     along: Float64Array
     square: Float64Array
     free: Float64Array
     energy_weight: float
+    vectors: Float64Array
+    """Eigenvectors: of ΦΦᵀ where Φ has fewer rows than columns, of ΦᵀΦ (then they are V) otherwise."""
 
     @property
     def degrees(self) -> int:
@@ -126,7 +129,10 @@ class _Spectrum:
 
     def weights(self, noise: float) -> Float64Array:
         """w = (ΦᵀΦ + λI)⁻¹Φᵀy."""
-        return np.asarray(self.axes @ ((self.along.T @ self.targets) / (self.square + noise)))
+        along = (self.along.T @ self.targets) / (self.square + noise)
+        if _is_wide(self.rows):  # V = ΦᵀU s^-½
+            return np.asarray(self.rows.T @ (self.vectors @ (along / np.sqrt(self.square))))
+        return np.asarray(self.vectors @ along)
 
     def evidence(self, noise: float) -> float:
         """log p(y) at the best overall scale σ² = yᵀ(I + ΦΦᵀ/λ)⁻¹y / N, with δ integrated out."""
@@ -138,22 +144,34 @@ class _Spectrum:
         spread = n * (np.log(2 * np.pi * quadratic / n) + 1) + log_determinant
         return float(energies * np.log(self.energy_weight) - 0.5 * spread)
 
-    def left_out(self, noise: float, blocks: Sequence[IndexArray]) -> Float64Array:
-        """Error of every row under the fit without its structure (rows,), NaN where that is not determined.
+    def left_out(self, noises: Float64Array, blocks: Sequence[IndexArray]) -> Float64Array:
+        """Error of every row under the fits without its structure, NaN where that is not determined.
 
-        e_b = (I − H_bb)⁻¹ (y − ŷ)_b with H the smoother of all rows.
+        e_b = (I − H_bb)⁻¹ (y − ŷ)_b with H = Z (diag(s) + λI)⁻¹ Zᵀ + UUᵀ the smoother of all rows. Products
+        of Z's rows within a structure do not depend on λ, so that all λ take one matrix product.
+
+        | variable | shape           |
+        |----------|-----------------|
+        | noises   | (noises,)       |
+        | returned | (rows, noises)  |
         """
-        smooth = self.along / (self.square + noise)
-        residual = self.targets - smooth @ (self.along.T @ self.targets)
-        found = np.full(len(residual), np.nan)
+        damping = 1.0 / (self.square[:, None] + noises)  # (k, noises)
+        residual = self.targets[:, None] - self.along @ (damping * (self.along.T @ self.targets)[:, None])
+        found = np.full(residual.shape, np.nan)
         for block in _by_size(blocks):
-            own = self.along[block]  # (structures, size, k)
-            rest = np.eye(block.shape[1]) - np.einsum("bik,bjk->bij", smooth[block], own, optimize=True)
-            first = self.free[block[:, 0]]
-            rest[:, 0, 0] -= np.einsum("bk,bk->b", first, first)
-            determined = np.abs(np.linalg.det(rest)) > LEVERAGE ** block.shape[1]
-            sound = np.flatnonzero(determined & (rest[:, 0, 0] > LEVERAGE))
-            found[block[sound]] = np.linalg.solve(rest[sound], residual[block[sound]][..., None])[..., 0]
+            size = block.shape[1]
+            for part in np.array_split(block, 1 + block.size * size * len(self.square) // PRODUCTS):
+                own = self.along[part]  # (structures, size, k)
+                products = own[:, :, None, :] * own[:, None, :, :]
+                smooth = (products.reshape(-1, len(damping)) @ damping).reshape(-1, size, size, len(noises))
+                rest = np.eye(size) - np.moveaxis(smooth, -1, 1)  # (structures, noises, size, size)
+                first = self.free[part[:, 0]]
+                rest[:, :, 0, 0] -= np.einsum("bk,bk->b", first, first)[:, None]
+                sound = (np.abs(np.linalg.det(rest)) > LEVERAGE**size) & (rest[:, :, 0, 0] > LEVERAGE)
+                errors = np.full((len(part), len(noises), size), np.nan)
+                right = np.moveaxis(residual[part], -1, 1)
+                errors[sound] = np.linalg.solve(rest[sound], right[sound][..., None])[..., 0]
+                found[part] = np.moveaxis(errors, 1, -1)
         return found
 
 
@@ -185,14 +203,14 @@ def fit(rows: Rows, *, choose: Choose = "loo", noise: float | None = None) -> Li
     ]
     shares = NOISES if noise is None else np.array([noise])
     best: tuple[float, float, _Spectrum] | None = None
-    for weight in ENERGY_WEIGHTS if len(rows.forces) else (1.0,):
-        spectrum = _spectrum(rows, weight)
-        for share in shares:
-            level = float(share) * spectrum.scale
-            if choose == "evidence":
-                score = -spectrum.evidence(level)
-            else:
-                score = _left_out_score(spectrum.left_out(level, blocks), m, weight)
+    for spectrum in _spectra(rows, ENERGY_WEIGHTS if len(rows.forces) else (1.0,)):
+        levels = shares * spectrum.scale
+        if choose == "evidence":
+            scores = [-spectrum.evidence(float(level)) for level in levels]
+        else:
+            errors = spectrum.left_out(levels, blocks)
+            scores = [_left_out_score(each, m, spectrum.energy_weight) for each in errors.T]
+        for share, score in zip(shares, scores, strict=True):
             if best is None or score < best[0]:
                 best = (score, float(share), spectrum)
     assert best is not None  # noqa: S101 - the grid is not empty
@@ -217,16 +235,27 @@ def _left_out_score(errors: Float64Array, m: int, weight: float) -> float:
     return total
 
 
-def _spectrum(rows: Rows, weight: float) -> _Spectrum:
+def _is_wide(rows: Float64Array) -> bool:
+    return len(rows) < int(rows.shape[1])
+
+
+def _spectra(rows: Rows, weights: Sequence[float]) -> Iterator[_Spectrum]:
+    """The spectrum at every weight; products of rows do not depend on it and are made once."""
     left, singular, _ = svd(rows.composition, full_matrices=False)
     free = left[:, singular > 1e-8 * max(float(singular.max()), np.finfo(np.float64).tiny)]
     X = rows.energy - free @ (free.T @ rows.energy)
     y = rows.energy_residual - free @ (free.T @ rows.energy_residual)
-    stacked = np.concatenate([weight * X, rows.forces])
-    targets = np.concatenate([weight * y, rows.force_residual])
-    wide = len(stacked) < stacked.shape[1]
-    square, vectors = eigh(stacked @ stacked.T if wide else stacked.T @ stacked)
-    real = square > RANK * max(float(square.max()), np.finfo(np.float64).tiny)
-    square, vectors = square[real], vectors[:, real]
-    axes = stacked.T @ (vectors / np.sqrt(square)) if wide else vectors
-    return _Spectrum(stacked, targets, axes, stacked @ axes, square, free, weight)
+    stacked = np.concatenate([X, rows.forces])
+    wide = _is_wide(stacked)
+    between = stacked @ stacked.T if wide else np.zeros((0, 0))
+    of_energies, of_forces = (X.T @ X, rows.forces.T @ rows.forces) if not wide else (between, between)
+    for weight in weights:
+        scale = np.concatenate([np.full(len(X), weight), np.ones(len(rows.forces))])
+        weighted = scale[:, None] * stacked
+        gram = between * np.outer(scale, scale) if wide else weight**2 * of_energies + of_forces
+        square, vectors = eigh(gram, driver="evd", overwrite_a=True)
+        real = square > RANK * max(float(square.max()), np.finfo(np.float64).tiny)
+        square, vectors = square[real], vectors[:, real]
+        along = vectors * np.sqrt(square) if wide else weighted @ vectors
+        targets = np.concatenate([weight * y, rows.force_residual])
+        yield _Spectrum(weighted, targets, along, square, free, weight, vectors)
