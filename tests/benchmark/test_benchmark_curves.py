@@ -10,6 +10,7 @@ from surveyor.benchmark.curves import (
     Needed,
     error_ratio,
     labels_needed,
+    labels_needed_each,
     ratio_over_tasks,
     reach,
     saving,
@@ -34,6 +35,17 @@ def test_a_curve_that_rises_again_has_reached_what_it_reached() -> None:
 
 def test_never_reached_is_a_bound() -> None:
     assert labels_needed(LABELS, np.array([100.0, 50.0, 40.0, 30.0]), 10.0) == Needed(140.0, reached=False)
+
+
+def test_many_curves_at_once_are_the_curves_one_by_one() -> None:
+    rng = np.random.default_rng(4)
+    errors = np.exp(rng.normal(size=(200, 4)))
+    targets = np.concatenate(
+        [np.exp(rng.normal(size=9)), errors[0], [0.0001, 1000.0]]
+    )  # hit, missed, too easy
+    found = labels_needed_each(LABELS, errors, targets)
+    twin = [[labels_needed(LABELS, own, t).labels for t in targets] for own in errors]
+    np.testing.assert_allclose(found, twin, rtol=1e-12)
 
 
 def test_targets_span_what_the_baseline_reaches() -> None:

@@ -94,6 +94,30 @@ def labels_needed(labels: Float64Array, errors: Float64Array, target: float) -> 
     return Needed(float(labels[after - 1] + share * (labels[after] - labels[after - 1])), reached=True)
 
 
+def labels_needed_each(labels: Float64Array, errors: Float64Array, targets: Float64Array) -> Float64Array:
+    """`labels_needed` of many curves and targets at once; the last number where a target is not reached.
+
+    | variable | shape             |
+    |----------|-------------------|
+    | labels   | (points,)         |
+    | errors   | (curves, points)  |
+    | targets  | (targets,)        |
+    | returned | (curves, targets) |
+    """
+    best = np.minimum.accumulate(errors, axis=1)
+    below = best[:, None, :] <= targets[:, None]
+    after = below.argmax(axis=2)
+    before = np.maximum(after - 1, 0)
+    logs = np.log(np.maximum(best, np.finfo(np.float64).tiny))
+    row = np.arange(len(best))[:, None]
+    fall = np.where(
+        after > 0, logs[row, before] - logs[row, after], 1.0
+    )  # at the first point nothing is between
+    share = np.where(after > 0, (logs[row, before] - np.log(targets)) / fall, 0.0)
+    between = labels[before] + share * (labels[after] - labels[before])
+    return np.asarray(np.where(below.any(axis=2), between, labels[-1]), dtype=np.float64)
+
+
 def reach(errors: Float64Array, count: int) -> Float64Array:
     """Targets that a curve reaches: `count` errors, evenly spaced in the logarithm, from its first error
     (left out) to its least. Empty where it never improves."""
@@ -126,19 +150,15 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
     drawn: list[float] = []
     common = min(len(strategy.errors), len(baseline.errors))
     if common > 1:
-        rng = np.random.default_rng(seed)
-        for _ in range(draws):
-            chosen = rng.integers(0, common, common)
-            one, two = strategy.errors[chosen].mean(axis=0), baseline.errors[chosen].mean(axis=0)
-            drawn.append(
-                _mean_saving(
-                    [labels_needed(strategy.labels, one, t) for t in targets],
-                    [labels_needed(baseline.labels, two, t) for t in targets],
-                )
-            )
+        chosen = np.random.default_rng(seed).integers(0, common, (draws, common))
+        one, two = (
+            labels_needed_each(own.labels, own.errors[chosen].mean(axis=1), targets)
+            for own in (strategy, baseline)
+        )
+        drawn = (1 - one / two).mean(axis=1).tolist()
     low, high = interval(drawn)
     return Saving(
-        mean=_mean_saving(needed, against),
+        mean=float(np.mean([1 - n.labels / b.labels for n, b in zip(needed, against, strict=True)])),
         low=low,
         high=high,
         is_bound=not all(n.reached for n in needed),
@@ -209,7 +229,3 @@ def interval(drawn: Sequence[float]) -> tuple[float | None, float | None]:
         return None, None
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(low), float(high)
-
-
-def _mean_saving(needed: list[Needed], against: list[Needed]) -> float:
-    return float(np.mean([1 - n.labels / b.labels for n, b in zip(needed, against, strict=True)]))
