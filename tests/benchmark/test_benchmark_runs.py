@@ -114,7 +114,10 @@ def test_a_rerun_does_what_is_missing_and_the_report_reads_it(tmp_path: Path, mo
     assert text.startswith("# Benchmark results\n\n**Read this first.**\n\n4 runs")
     for figure in (tmp_path / "docs" / "results-figures").glob("*.svg"):
         assert f"results-figures/{figure.name}" in text
-    assert text.count("![") == len(list((tmp_path / "docs" / "results-figures").glob("*.svg"))) >= 4
+    assert text.count("![") == len(list((tmp_path / "docs" / "results-figures").glob("*.svg"))) >= 5
+    ratios = (tmp_path / "docs" / "results-figures" / "linearised-ratios.svg").read_text()
+    assert "tangent-lcmd" in ratios  # a row for every strategy, none for the baseline itself
+    assert "random -->" not in ratios
     shown = CliRunner().invoke(app, ["benchmark", "report", str(folder)])
     assert shown.exit_code == 0
     assert "labels saved by tangent-lcmd against random" in shown.output

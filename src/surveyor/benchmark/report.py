@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from surveyor.benchmark import figures, tables
+from surveyor.benchmark.curves import ErrorRatio
 from surveyor.benchmark.grid import RESOLVED, read_runs
 from surveyor.benchmark.page import Page
 from surveyor.benchmark.schema import BenchmarkSpec
@@ -38,6 +39,8 @@ def write_report(folder: Path, output: Path) -> tuple[Path, dict[str, Any]]:
     page.add(*_provenance(records))
     tables.labels_saved(page, results, spec.report)
     tables.error_ratios(page, results, spec.report)
+    for learner in results.arms:
+        _ratios(page, results, learner, spec)
     for task in dict.fromkeys(task for by_task in results.arms.values() for task in by_task):
         page.add(f"## {task}", "")
         tables.errors_at_the_end(page, results, task)
@@ -72,12 +75,26 @@ def _provenance(records: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def _ratios(page: Page, results: Results, learner: str, spec: BenchmarkSpec) -> None:
+    found: dict[str, dict[str, dict[str, ErrorRatio]]] = {quantity: {} for quantity in QUANTITIES}
+    for quantity, by_name in found.items():
+        for task, arms in results.arms[learner].items():
+            for name in arms:
+                ratio = results.error_ratio(learner, task, name, spec.report, quantity)
+                if ratio is not None and name != spec.report.baseline:
+                    by_name.setdefault(name, {})[task] = ratio
+    if any(found.values()):
+        caption = f"{learner}: errors over those of {spec.report.baseline} at equal labels; less is better"
+        figures.error_ratios(found, page.figure(f"{learner}-ratios", caption))
+
+
 def _pictures(page: Page, results: Results, learner: str, task: str, spec: BenchmarkSpec) -> None:
     arms = results.arms[learner][task]
+    main = [spec.report.baseline, spec.report.default, spec.report.aimed or spec.report.default]
     path = page.figure(
         f"{learner}-{task}-curves", f"{task}, {learner}: learning curves; the band is the range over seeds"
     )
-    figures.learning_curves(arms, path)
+    figures.learning_curves(arms, main, path)
     savings = {
         quantity: {
             name: found
@@ -92,7 +109,7 @@ def _pictures(page: Page, results: Results, learner: str, task: str, spec: Bench
         caption = (
             f"{task}, {learner}: labels to a target over the baseline's; triangles: not reached, a bound"
         )
-        figures.labels_to_target(savings, page.figure(f"{learner}-{task}-targets", caption))
+        figures.labels_to_target(savings, main, page.figure(f"{learner}-{task}-targets", caption))
     arm = arms.get(spec.report.default) or next(iter(arms.values()))
     frames = next((run["frames"] for run in arm.runs.values() if run["frames"]), None)
     names = {

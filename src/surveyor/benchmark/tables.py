@@ -19,9 +19,9 @@ def labels_saved(page: Page, results: Results, spec: ReportSpec) -> None:
         "For every target error that the baseline reaches: one minus the labels needed over the baseline's, "
         f"averaged over {spec.targets} targets; in brackets the 95 % bootstrap interval over seeds. `≤`: a "
         "target was not reached within the labels of the run, so that the true saving is smaller. `–`: the "
-        "baseline never gets below its first error. `Mean`: over the other tasks, with its own interval. `To the best`: the same for the last target alone, the "
-        "baseline's least error. With three seeds an interval is little more than the range of three "
-        "numbers.",
+        "baseline never gets below its first error. `Mean`: over the other tasks, with its own interval. "
+        "`To the best`: the same for the last target alone, the baseline's least error. With three seeds an "
+        "interval is little more than the range of three numbers.",
         "",
     )
 
