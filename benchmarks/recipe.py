@@ -23,7 +23,6 @@ from surveyor.benchmark import load_benchmark
 from surveyor.benchmark.scoring import Scores, Truth
 from surveyor.benchmark.tasks import prepare, read_task
 from surveyor.campaign.validation import split_validation
-from surveyor.metrics import errors
 from surveyor.potentials import open_potential
 from surveyor.structures import with_labels
 from surveyor.training import FineTuning, FineTuningSettings
@@ -94,12 +93,11 @@ def main() -> None:
                     trainer = FineTuning(FineTuningSettings(threads=1, **settings))
                     tuned = trainer(potential, train, valid, seed=seed, workdir=Path(folder) / "work")
                 row: dict[str, Any] = {**key, "settings": settings}
-                judge = errors(tuned, judged)
-                # test frames may have energies only, which scores allow
-                shown = Scores.of(tuned.predict(task.test), Truth.of(task.test)).summary()
-                found = {"pool_energy_mae": judge.energy_mae, "pool_force_mae": judge.force_mae}
-                found |= {f"test_{name}": shown[name] for name in ("energy_mae", "force_mae")}
-                row |= {name: None if x is None else float(f"{x:.4g}") for name, x in found.items()}
+                for part, frames in (("pool", judged), ("test", task.test)):
+                    summary = Scores.of(tuned.predict(frames), Truth.of(frames)).summary()
+                    for name in ("energy_mae", "force_mae"):  # test frames may have energies only
+                        value = summary[name]
+                        row[f"{part}_{name}"] = None if value is None else float(f"{value:.4g}")
                 row["seconds"] = round(sum(os.times()[:4]) - begin, 1)
                 row["versions"] = {package: version(package) for package in ("mace-torch", "torch")}
                 with args.output.open("a") as file:

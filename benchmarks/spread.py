@@ -24,6 +24,7 @@ from scipy.spatial.distance import pdist, squareform
 from surveyor.benchmark import load_benchmark
 from surveyor.benchmark.tasks import prepare, read_task
 from surveyor.features import Tangent
+from surveyor.features.scaling import unit_mean_square
 from surveyor.potentials import open_potential
 
 
@@ -41,8 +42,8 @@ def main() -> None:
     prepare(args.task, spec.tasks[args.task], args.cache)
     task = read_task(args.task, spec.tasks[args.task], args.cache)
     potential = open_potential(spec.model, "cpu")
-    rows = Tangent(potential)(task.pool).values
-    rows = rows / np.sqrt((rows**2).sum(axis=1).mean())
+    (scaled,) = unit_mean_square(Tangent(potential)(task.pool))
+    rows = scaled.values
     index = {name: i for i, name in enumerate(task.ids["pool"])}
     reactions = [str(atoms.info["reaction"]) for atoms in task.pool]
 

@@ -8,9 +8,9 @@ import pytest
 from surveyor.benchmark.curves import (
     Curves,
     Needed,
+    _needed,
     error_ratio,
     labels_needed,
-    labels_needed_each,
     ratio_over_tasks,
     reach,
     saving,
@@ -20,32 +20,51 @@ from surveyor.benchmark.curves import (
 LABELS = np.array([20.0, 60.0, 100.0, 140.0])
 
 
+def slow(errors: np.ndarray, target: float) -> Needed:
+    """One curve and one target, point by point."""
+    for i, error in enumerate(errors):
+        if error <= target:
+            if i == 0:
+                return Needed(float(LABELS[0]), reached=True)
+            least = errors[:i].min()
+            share = np.log(least / target) / np.log(least / error)
+            return Needed(float(LABELS[i - 1] + share * (LABELS[i] - LABELS[i - 1])), reached=True)
+    return Needed(float(LABELS[-1]), reached=False)
+
+
+def needed(errors: np.ndarray, target: float) -> Needed:
+    """The same by the library."""
+    (found,) = _needed(LABELS, errors, np.array([target]))
+    return found
+
+
 def test_between_points_the_logarithm_of_the_error_is_straight() -> None:
     errors = np.array([100.0, 10.0, 5.0, 1.0])
-    assert labels_needed(LABELS, errors, 100.0) == Needed(20.0, reached=True)
-    assert labels_needed(LABELS, errors, 10.0) == Needed(60.0, reached=True)
-    halfway = labels_needed(LABELS, errors, np.sqrt(100.0 * 10.0))
+    assert needed(errors, 100.0) == Needed(20.0, reached=True)
+    assert needed(errors, 10.0) == Needed(60.0, reached=True)
+    halfway = needed(errors, np.sqrt(100.0 * 10.0))
     assert halfway.labels == pytest.approx(40.0)
-    assert labels_needed(LABELS, errors, 200.0) == Needed(20.0, reached=True)
+    assert needed(errors, 200.0) == Needed(20.0, reached=True)
 
 
 def test_a_curve_that_rises_again_has_reached_what_it_reached() -> None:
-    assert labels_needed(LABELS, np.array([100.0, 10.0, 50.0, 40.0]), 10.0) == Needed(60.0, reached=True)
+    assert needed(np.array([100.0, 10.0, 50.0, 40.0]), 10.0) == Needed(60.0, reached=True)
 
 
 def test_never_reached_is_a_bound() -> None:
-    assert labels_needed(LABELS, np.array([100.0, 50.0, 40.0, 30.0]), 10.0) == Needed(140.0, reached=False)
+    assert needed(np.array([100.0, 50.0, 40.0, 30.0]), 10.0) == Needed(140.0, reached=False)
 
 
-def test_many_curves_at_once_are_the_curves_one_by_one() -> None:
+def test_many_curves_at_once_are_the_curves_point_by_point() -> None:
     rng = np.random.default_rng(4)
     errors = np.exp(rng.normal(size=(200, 4)))
-    targets = np.concatenate(
-        [np.exp(rng.normal(size=9)), errors[0], [0.0001, 1000.0]]
-    )  # hit, missed, too easy
-    found = labels_needed_each(LABELS, errors, targets)
-    twin = [[labels_needed(LABELS, own, t).labels for t in targets] for own in errors]
-    np.testing.assert_allclose(found, twin, rtol=1e-12)
+    # between points, exactly at a point, missed, too easy
+    targets = np.concatenate([np.exp(rng.normal(size=9)), errors[0], [0.0001, 1000.0]])
+    twin = [[slow(own, t) for t in targets] for own in errors]
+    found = labels_needed(LABELS, errors, targets)
+    np.testing.assert_allclose(found, [[n.labels for n in row] for row in twin], rtol=1e-12)
+    for own, row in zip(errors, twin, strict=True):
+        assert [n.reached for n in _needed(LABELS, own, targets)] == [n.reached for n in row]
 
 
 def test_targets_span_what_the_baseline_reaches() -> None:

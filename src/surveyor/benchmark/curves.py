@@ -78,24 +78,11 @@ class ErrorRatio:
     drawn: tuple[float, ...] = ()
 
 
-def labels_needed(labels: Float64Array, errors: Float64Array, target: float) -> Needed:
+def labels_needed(labels: Float64Array, errors: Float64Array, targets: Float64Array) -> Float64Array:
     """The least n with error(n) ≤ target, between points on a straight line of log error over n.
 
-    A curve that rises again has reached what it reached: the running minimum counts.
-    """
-    best = np.minimum.accumulate(errors)
-    if best[-1] > target:
-        return Needed(float(labels[-1]), reached=False)
-    after = int(np.argmax(best <= target))
-    if after == 0:
-        return Needed(float(labels[0]), reached=True)
-    above, below = np.log(best[after - 1]), np.log(max(best[after], np.finfo(np.float64).tiny))
-    share = (above - np.log(target)) / (above - below)
-    return Needed(float(labels[after - 1] + share * (labels[after] - labels[after - 1])), reached=True)
-
-
-def labels_needed_each(labels: Float64Array, errors: Float64Array, targets: Float64Array) -> Float64Array:
-    """`labels_needed` of many curves and targets at once; the last number where a target is not reached.
+    A curve that rises again has reached what it reached: the running minimum counts. The last number stands
+    where a target is not reached.
 
     | variable | shape             |
     |----------|-------------------|
@@ -110,12 +97,17 @@ def labels_needed_each(labels: Float64Array, errors: Float64Array, targets: Floa
     before = np.maximum(after - 1, 0)
     logs = np.log(np.maximum(best, np.finfo(np.float64).tiny))
     row = np.arange(len(best))[:, None]
-    fall = np.where(
-        after > 0, logs[row, before] - logs[row, after], 1.0
-    )  # at the first point nothing is between
+    # nothing lies between the first point and one before it
+    fall = np.where(after > 0, logs[row, before] - logs[row, after], 1.0)
     share = np.where(after > 0, (logs[row, before] - np.log(targets)) / fall, 0.0)
     between = labels[before] + share * (labels[after] - labels[before])
     return np.asarray(np.where(below.any(axis=2), between, labels[-1]), dtype=np.float64)
+
+
+def _needed(labels: Float64Array, errors: Float64Array, targets: Float64Array) -> tuple[Needed, ...]:
+    """What one curve, (points,), needs for every target."""
+    numbers = labels_needed(labels, errors[None], targets)[0]
+    return tuple(Needed(float(n), bool(errors.min() <= t)) for n, t in zip(numbers, targets, strict=True))
 
 
 def reach(errors: Float64Array, count: int) -> Float64Array:
@@ -145,14 +137,14 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
     targets = reach(other, count)
     if not len(targets):
         return Saving(None, None, None, False, (), (), ())
-    needed = [labels_needed(strategy.labels, mean, t) for t in targets]
-    against = [labels_needed(baseline.labels, other, t) for t in targets]
+    needed = _needed(strategy.labels, mean, targets)
+    against = _needed(baseline.labels, other, targets)
     drawn: list[float] = []
     common = min(len(strategy.errors), len(baseline.errors))
     if common > 1:
         chosen = np.random.default_rng(seed).integers(0, common, (draws, common))
         one, two = (
-            labels_needed_each(own.labels, own.errors[chosen].mean(axis=1), targets)
+            labels_needed(own.labels, own.errors[chosen].mean(axis=1), targets)
             for own in (strategy, baseline)
         )
         drawn = (1 - one / two).mean(axis=1).tolist()
@@ -163,8 +155,8 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
         high=high,
         is_bound=not all(n.reached for n in needed),
         targets=tuple(float(t) for t in targets),
-        needed=tuple(needed),
-        baseline=tuple(against),
+        needed=needed,
+        baseline=against,
         drawn=tuple(drawn),
     )
 

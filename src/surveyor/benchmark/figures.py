@@ -50,7 +50,7 @@ def learning_curves(arms: Mapping[str, Arm], main: Collection[str], path: Path) 
                     continue
                 curves, look = arm.curves(f"{quantity}_mae"), looks[name]
                 axis.plot(curves.labels, curves.errors.mean(axis=0), **look)
-                if name in main or len(arms) <= MANY:
+                if "label" in look:
                     low, high = curves.errors.min(axis=0), curves.errors.max(axis=0)
                     axis.fill_between(curves.labels, low, high, color=look["color"], alpha=0.08, lw=0)
             axis.set(xlabel="labelled structures", ylabel=_AXES[quantity], yscale="log")

@@ -247,12 +247,11 @@ def _spectra(rows: Rows, weights: Sequence[float]) -> Iterator[_Spectrum]:
     y = rows.energy_residual - free @ (free.T @ rows.energy_residual)
     stacked = np.concatenate([X, rows.forces])
     wide = _is_wide(stacked)
-    between = stacked @ stacked.T if wide else np.zeros((0, 0))
-    of_energies, of_forces = (X.T @ X, rows.forces.T @ rows.forces) if not wide else (between, between)
+    products = [stacked @ stacked.T] if wide else [X.T @ X, rows.forces.T @ rows.forces]
     for weight in weights:
         scale = np.concatenate([np.full(len(X), weight), np.ones(len(rows.forces))])
         weighted = scale[:, None] * stacked
-        gram = between * np.outer(scale, scale) if wide else weight**2 * of_energies + of_forces
+        gram = products[0] * np.outer(scale, scale) if wide else weight**2 * products[0] + products[1]
         square, vectors = eigh(gram, driver="evd", overwrite_a=True)
         real = square > RANK * max(float(square.max()), np.finfo(np.float64).tiny)
         square, vectors = square[real], vectors[:, real]
