@@ -19,6 +19,7 @@ from surveyor.pretraining.dataset import (
     open_journal,
     read_splits,
 )
+from surveyor.pretraining.fit import check_start
 from surveyor.pretraining.frames import Task, make_frames
 from surveyor.pretraining.geometry import bond_scans, displace, embed, model_hessian, place, random_rotation
 from surveyor.pretraining.journal import Journal
@@ -257,9 +258,10 @@ def test_ions_are_put_on_the_scale_of_neutral_molecules() -> None:
     assert frames[0].info["REF_energy"] == -22.0
 
 
-@pytest.mark.parametrize("name", ["pretrain-smoke.yaml", "pretrain-builtin.yaml"])
+@pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("pretrain-*.yaml")))
 def test_the_example_recipes_load(name: str) -> None:
     recipe = load_recipe(EXAMPLES / name)
+    check_start(recipe)
     assert recipe.labelling.method == "GFN2-xTB"
 
 
@@ -294,10 +296,15 @@ def test_a_missing_recipe_is_an_error_of_ours(tmp_path: Path) -> None:
         load_recipe(tmp_path / "none.yaml")
 
 
-def test_extra_tests_are_relative_to_the_recipe(tmp_path: Path) -> None:
+def test_files_are_relative_to_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text("checks: {extra_tests: more.extxyz}\n")
-    assert load_recipe(path).checks.extra_tests == tmp_path / "more.extxyz"
+    path.write_text("checks: {extra_tests: more.extxyz}\ntraining: {start: ../first.model}\n")
+    recipe = load_recipe(path)
+    assert recipe.checks.extra_tests == tmp_path / "more.extxyz"
+    assert recipe.training.start == tmp_path / "../first.model"
+    absolute = tmp_path / "other" / "first.model"
+    path.write_text(f"training: {{start: {absolute}}}\n")
+    assert load_recipe(path).training.start == absolute
 
 
 def test_a_missing_rdkit_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

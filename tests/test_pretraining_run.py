@@ -16,11 +16,11 @@ from ase import Atoms
 from ase.build import molecule as ase_molecule
 from ase.io import write
 
-from surveyor.errors import TrainingError
+from surveyor.errors import ConfigError, PotentialError, TrainingError
 from surveyor.potentials import open_potential
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
 from surveyor.pretraining.evaluate import errors
-from surveyor.pretraining.fit import trainer_options
+from surveyor.pretraining.fit import check_start, fit, trainer_options
 from surveyor.pretraining.recipe import Recipe, load_recipe
 from surveyor.training.mace_run import run_mace_trainer
 from surveyor.types import Labels
@@ -194,6 +194,53 @@ def test_recipe_options_are_all_in_use(workdir: Path) -> None:
     log = (workdir / "mace.log").read_text()
     assert "Loading checkpoint" in log
     assert "Epoch 2" in log
+
+
+TINY_MODEL: dict[str, object] = {
+    "channels": 2,
+    "max_ell": 1,
+    "correlation": 1,
+    "radial_mlp": [4],
+    "readout": "2x0e",
+    "cutoff": 3.0,
+    "pair_repulsion": False,
+}
+"""The architecture of OPTIONS, as a recipe says it."""
+
+
+def going_on(start: Path, **changes: object) -> Recipe:
+    training = {"start": start, "epochs": 1, "batch_size": 4, "lr": 1e-12, "lr_end": 1e-12}
+    return Recipe.model_validate({"name": "more", "model": TINY_MODEL | changes, "training": training})
+
+
+def test_training_goes_on_from_the_start(trained: tuple[Path, list[str]], workdir: Path) -> None:
+    made = fit(going_on(trained[0]), ENERGIES, workdir)
+    assert open_potential(made).n_parameters == open_potential(trained[0]).n_parameters
+    frames = waters(3, 6)
+    for before, after in zip(
+        open_potential(trained[0]).predict(frames), open_potential(made).predict(frames), strict=True
+    ):
+        assert after.energy == pytest.approx(before.energy, abs=1e-4)
+        np.testing.assert_allclose(after.forces, before.forces, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "has"),
+    [("channels", 4, "2"), ("max_L", 1, "0"), ("cutoff", 3.5, "3.0"), ("pair_repulsion", True, "False")],
+)
+def test_a_start_of_another_architecture_is_refused(
+    trained: tuple[Path, list[str]], key: str, value: object, has: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.{key}: .*tiny\.model.* has {has}"):
+        check_start(going_on(trained[0], **{key: value}))
+
+
+def test_a_start_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PotentialError, match=r"(?s)no file.*training\.start"):
+        check_start(going_on(tmp_path / "none.model"))
+    (tmp_path / "text.model").write_text("text")
+    with pytest.raises(PotentialError, match="not a model file"):
+        check_start(going_on(tmp_path / "text.model"))
 
 
 def test_errors_are_split_by_kind_element_and_size() -> None:

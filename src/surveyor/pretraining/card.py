@@ -34,19 +34,23 @@ def make_card(
     checks: Mapping[str, Any],
     training: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The card as plain JSON values."""
+    """The card as plain JSON values; files that the recipe names are named without their folders."""
+    used = recipe.model_dump(mode="json", exclude={"checks": {"extra_tests"}, "training": {"start"}})
+    start = recipe.training.start
+    if start is not None:
+        used["training"]["start"] = {"file": start.name, "sha256": _sha256(start)}
     return {
         "schema": 1,
         "name": recipe.name,
         "family": "MACE",
         "licence": LICENCE,
         "elements": list(ELEMENTS),
-        "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
+        "sha256": _sha256(model),
         "level_of_theory": recipe.labelling.method,
         "units": {"energy": "eV", "forces": "eV/Å", "energy errors": "meV/atom", "force errors": "meV/Å"},
         "seed": recipe.seed,
         "command": "surveyor pretrain RECIPE -o FOLDER",
-        "recipe": recipe.model_dump(mode="json", exclude={"checks": {"extra_tests"}}),
+        "recipe": used,
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("mace-torch", "torch", "tblite", "rdkit", "ase", "e3nn")
@@ -57,6 +61,10 @@ def make_card(
         "checks": dict(checks),
         "limits": list(LIMITS),
     }
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

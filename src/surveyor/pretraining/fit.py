@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from surveyor.pretraining.recipe import Recipe
+from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (before torch)
+import torch
+
+from surveyor.errors import ConfigError, PotentialError
+from surveyor.potentials.mace_loading import load_module
+from surveyor.pretraining.recipe import ModelSpec, Recipe
+from surveyor.structures.writing import whole_file
 from surveyor.training.mace_run import run_mace_trainer
 
 
@@ -17,27 +23,17 @@ def trainer_options(recipe: Recipe, atom_energies: Mapping[int, float], *, resum
 
         γ = (lr_end / lr)^(1 / (epochs − 1))
     """
-    model, training = recipe.model, recipe.training
+    training = recipe.training
     gamma = (training.lr_end / training.lr) ** (1.0 / max(training.epochs - 1, 1))
     return {
         "name": recipe.name,
         "seed": recipe.seed,
-        "model": "MACE",
         "train_file": "train.extxyz",
         "valid_file": "valid.extxyz",
         "energy_key": "REF_energy",
         "forces_key": "REF_forces",
         "E0s": str({int(number): energy for number, energy in atom_energies.items()}),
-        "r_max": model.cutoff,
-        "num_channels": model.channels,
-        "max_L": model.max_L,
-        "max_ell": model.max_ell,
-        "correlation": model.correlation,
-        "num_interactions": model.interactions,
-        "num_radial_basis": model.radial_basis,
-        "radial_MLP": str(list(model.radial_mlp)),
-        "MLP_irreps": model.readout,
-        "pair_repulsion": model.pair_repulsion,
+        **(_random_weights(recipe.model) if training.start is None else _going_on(training.start)),
         "loss": training.loss,
         "energy_weight": training.energy_weight,
         "forces_weight": training.forces_weight,
@@ -56,8 +52,74 @@ def trainer_options(recipe: Recipe, atom_energies: Mapping[int, float], *, resum
         "error_table": "PerAtomMAE",
         "plot": False,
         "pin_memory": False,
+        "skip_evaluate_heads": "Default",  # an error table of all training frames, which nobody reads
         "restart_latest": resume,
     }
+
+
+def _random_weights(model: ModelSpec) -> dict[str, object]:
+    return {
+        "model": "MACE",
+        "r_max": model.cutoff,
+        "num_channels": model.channels,
+        "max_L": model.max_L,
+        "max_ell": model.max_ell,
+        "correlation": model.correlation,
+        "num_interactions": model.interactions,
+        "num_radial_basis": model.radial_basis,
+        "radial_MLP": str(list(model.radial_mlp)),
+        "MLP_irreps": model.readout,
+        "pair_repulsion": model.pair_repulsion,
+    }
+
+
+def _going_on(start: Path) -> dict[str, object]:
+    """All of the start's weights and its architecture; one head, no replay."""
+    return {
+        "foundation_model": str(start.resolve()),
+        "foundation_model_elements": True,
+        "multiheads_finetuning": False,
+    }
+
+
+def check_start(recipe: Recipe) -> None:
+    """Refuse a start of another architecture than the recipe's: the trainer would take that in silence.
+
+    Raises:
+        PotentialError: the file is missing or is no model.
+        ConfigError: it is not the model that the recipe describes.
+    """
+    start, wanted = recipe.training.start, recipe.model
+    if start is None:
+        return
+    if not start.is_file():
+        raise PotentialError(f"no file {start}", todo="mend or remove training.start in the recipe")
+    module = load_module(start, "cpu")
+    from mace.tools.scripts_utils import extract_config_mace_model
+
+    found = extract_config_mace_model(module)
+    if "error" in found:
+        raise PotentialError(f"{start.name} holds a {type(module).__name__}", expected="a ScaleShiftMACE")
+    hidden = {irrep.ir.l: irrep.mul for irrep in found["hidden_irreps"]}
+    is_ = {
+        "channels": hidden[0],
+        "max_L": max(hidden),
+        "max_ell": int(found["max_ell"]),
+        "correlation": int(found["correlation"]),
+        "interactions": int(found["num_interactions"]),
+        "cutoff": round(float(found["r_max"]), 6),
+        "radial_basis": int(found["num_bessel"]),
+        "radial_mlp": tuple(int(width) for width in found["radial_MLP"]),
+        "readout": str(found["MLP_irreps"]),
+        "pair_repulsion": bool(found["pair_repulsion"]),
+    }
+    for key, value in wanted.model_dump().items():
+        if value != is_[key]:
+            raise ConfigError(
+                f"model.{key}: {value!r}, and training.start ({start.name}) has {is_[key]!r}",
+                expected="the architecture of the model to go on from",
+                todo=f"set model.{key}: {is_[key]!r}, or leave out training.start",
+            )
 
 
 def fit(
@@ -67,6 +129,22 @@ def fit(
     on_line: Callable[[str], None] | None = None,
 ) -> Path:
     """Train, or go on with the training that `workdir` holds; returns the model file."""
+    check_start(recipe)
     resume = any((workdir / "checkpoints").glob(f"{recipe.name}_run-{recipe.seed}_epoch-*.pt"))
     options = trainer_options(recipe, atom_energies, resume=resume)
-    return run_mace_trainer(options, workdir=workdir, threads=recipe.training.threads, on_line=on_line)
+    made = run_mace_trainer(options, workdir=workdir, threads=recipe.training.threads, on_line=on_line)
+    if recipe.training.start is not None:
+        into_start(recipe.training.start, made)
+    return made
+
+
+def into_start(start: Path, made: Path) -> None:
+    """Put the trained weights into the start's own module.
+
+    mace builds a foundation model anew and turns the frequencies of its radial basis, which it does not
+    train, into parameters; tangent features would then have columns for them.
+    """
+    module = load_module(start, "cpu")
+    module.load_state_dict(load_module(made, "cpu").state_dict())
+    with whole_file(made) as file:
+        torch.save(module, file)

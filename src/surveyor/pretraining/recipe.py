@@ -76,8 +76,13 @@ class ModelSpec(_Spec):
 
 
 class TrainingSpec(_Spec):
-    """The trainer's settings; the learning rate falls from `lr` to `lr_end` over the epochs."""
+    """The trainer's settings; the learning rate falls from `lr` to `lr_end` over the epochs.
 
+    `start` is a `.model` file to go on from, of the architecture that `model` describes; without it weights
+    are drawn at random.
+    """
+
+    start: Path | None = None
     epochs: Positive = 20
     batch_size: Positive = 32
     valid_batch_size: Positive = 64
@@ -139,8 +144,8 @@ def load_recipe(path: Path) -> Recipe:
         ConfigError: no such file, no valid YAML, an unknown key (with the closest one) or a wrong value.
     """
     recipe = validate(Recipe, read_yaml(path), path)
-    extra = recipe.checks.extra_tests
-    if extra is not None and not extra.is_absolute():
-        checks = recipe.checks.model_copy(update={"extra_tests": path.parent / extra})
-        recipe = recipe.model_copy(update={"checks": checks})
-    return recipe
+    base, extra, start = path.parent, recipe.checks.extra_tests, recipe.training.start
+    # an absolute path stays as it is: base / absolute is absolute
+    checks = recipe.checks.model_copy(update={"extra_tests": base / extra if extra else None})
+    training = recipe.training.model_copy(update={"start": base / start if start else None})
+    return recipe.model_copy(update={"checks": checks, "training": training})

@@ -27,7 +27,7 @@ from surveyor.pretraining.dataset import (
 )
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
 from surveyor.pretraining.evaluate import errors
-from surveyor.pretraining.fit import fit
+from surveyor.pretraining.fit import check_start, fit
 from surveyor.pretraining.frames import Labelling
 from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.overlap import overlap
@@ -67,11 +67,13 @@ def pretrain(
         the `.model` file: `output` if given.
 
     Raises:
-        ConfigError: RDKit is missing.
+        ConfigError: RDKit is missing, or the model to go on from is not the one that the recipe describes.
+        PotentialError: the model to go on from is missing, or no model.
         LabellingError: tblite is missing, or the folder belongs to another recipe.
         TrainingError: mace's trainer failed.
     """
     report = on_progress or _silent
+    check_start(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     data = _label_and_split(recipe, folder, report)
     model = _train(recipe, folder, data, report)
