@@ -52,6 +52,18 @@ OPTIONS: dict[str, object] = {
 }
 
 
+TINY_MODEL: dict[str, object] = {
+    "channels": 2,
+    "max_ell": 1,
+    "correlation": 1,
+    "radial_mlp": [4],
+    "readout": "2x0e",
+    "cutoff": 3.0,
+    "pair_repulsion": False,
+}
+"""The architecture of OPTIONS, as a recipe says it."""
+
+
 def waters(count: int, seed: int) -> list[Atoms]:
     """Rattled water molecules with made-up labels."""
     rng = np.random.default_rng(seed)
@@ -175,14 +187,7 @@ def test_recipe_options_are_all_in_use(workdir: Path) -> None:
     recipe = Recipe.model_validate(
         {
             "name": "small",
-            "model": {
-                "channels": 2,
-                "max_ell": 1,
-                "correlation": 1,
-                "radial_mlp": [4],
-                "readout": "2x0e",
-                "cutoff": 3.0,
-            },
+            "model": TINY_MODEL | {"pair_repulsion": True},
             "training": {"epochs": 2, "batch_size": 4, "lr": 0.01, "lr_end": 0.001, "max_valid_frames": 2},
         }
     )
@@ -194,18 +199,6 @@ def test_recipe_options_are_all_in_use(workdir: Path) -> None:
     log = (workdir / "mace.log").read_text()
     assert "Loading checkpoint" in log
     assert "Epoch 2" in log
-
-
-TINY_MODEL: dict[str, object] = {
-    "channels": 2,
-    "max_ell": 1,
-    "correlation": 1,
-    "radial_mlp": [4],
-    "readout": "2x0e",
-    "cutoff": 3.0,
-    "pair_repulsion": False,
-}
-"""The architecture of OPTIONS, as a recipe says it."""
 
 
 def going_on(start: Path, **changes: object) -> Recipe:
