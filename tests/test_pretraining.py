@@ -19,7 +19,6 @@ from surveyor.pretraining.dataset import (
     open_journal,
     read_splits,
 )
-from surveyor.pretraining.fit import check_start
 from surveyor.pretraining.frames import Task, make_frames
 from surveyor.pretraining.geometry import bond_scans, displace, embed, model_hessian, place, random_rotation
 from surveyor.pretraining.journal import Journal
@@ -28,6 +27,7 @@ from surveyor.pretraining.parts import ALONE, FRAGMENTS, LISTED, REFUSED, SITES_
 from surveyor.pretraining.recipe import FramesSpec, MoleculesSpec, Recipe, load_recipe
 from surveyor.pretraining.references import charge_references, subtract_references
 from surveyor.pretraining.replay import replay_subset
+from surveyor.pretraining.start import check_start
 
 pytest.importorskip("rdkit", reason="needs surveyor[pretrain]")
 

@@ -20,8 +20,9 @@ from surveyor.errors import ConfigError, PotentialError, TrainingError
 from surveyor.potentials import open_potential
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
 from surveyor.pretraining.evaluate import errors
-from surveyor.pretraining.fit import check_start, fit, trainer_options
+from surveyor.pretraining.fit import fit, trainer_options
 from surveyor.pretraining.recipe import Recipe, load_recipe
+from surveyor.pretraining.start import check_start
 from surveyor.training.mace_run import run_mace_trainer
 from surveyor.types import Labels
 

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (before torch)
-import torch
-
-from surveyor.errors import ConfigError, PotentialError
-from surveyor.potentials.mace_loading import load_module
 from surveyor.pretraining.recipe import ModelSpec, Recipe
-from surveyor.structures.writing import whole_file
+from surveyor.pretraining.start import into_start
 from surveyor.training.mace_run import run_mace_trainer
 
 
@@ -82,69 +77,19 @@ def _going_on(start: Path) -> dict[str, object]:
     }
 
 
-def check_start(recipe: Recipe) -> None:
-    """Refuse a start of another architecture than the recipe's: the trainer would take that in silence.
-
-    Raises:
-        PotentialError: the file is missing or is no model.
-        ConfigError: it is not the model that the recipe describes.
-    """
-    start, wanted = recipe.training.start, recipe.model
-    if start is None:
-        return
-    if not start.is_file():
-        raise PotentialError(f"no file {start}", todo="mend or remove training.start in the recipe")
-    module = load_module(start, "cpu")
-    from mace.tools.scripts_utils import extract_config_mace_model
-
-    found = extract_config_mace_model(module)
-    if "error" in found:
-        raise PotentialError(f"{start.name} holds a {type(module).__name__}", expected="a ScaleShiftMACE")
-    hidden = {irrep.ir.l: irrep.mul for irrep in found["hidden_irreps"]}
-    is_ = {
-        "channels": hidden[0],
-        "max_L": max(hidden),
-        "max_ell": int(found["max_ell"]),
-        "correlation": int(found["correlation"]),
-        "interactions": int(found["num_interactions"]),
-        "cutoff": round(float(found["r_max"]), 6),
-        "radial_basis": int(found["num_bessel"]),
-        "radial_mlp": tuple(int(width) for width in found["radial_MLP"]),
-        "readout": str(found["MLP_irreps"]),
-        "pair_repulsion": bool(found["pair_repulsion"]),
-    }
-    for key, value in wanted.model_dump().items():
-        if value != is_[key]:
-            raise ConfigError(
-                f"model.{key}: {value!r}, and training.start ({start.name}) has {is_[key]!r}",
-                expected="the architecture of the model to go on from",
-                todo=f"set model.{key}: {is_[key]!r}, or leave out training.start",
-            )
-
-
 def fit(
     recipe: Recipe,
     atom_energies: Mapping[int, float],
     workdir: Path,
     on_line: Callable[[str], None] | None = None,
 ) -> Path:
-    """Train, or go on with the training that `workdir` holds; returns the model file."""
-    check_start(recipe)
+    """Train, or go on with the training that `workdir` holds; returns the model file.
+
+    `check_start` comes before: it is cheap, and what precedes the training is not.
+    """
     resume = any((workdir / "checkpoints").glob(f"{recipe.name}_run-{recipe.seed}_epoch-*.pt"))
     options = trainer_options(recipe, atom_energies, resume=resume)
     made = run_mace_trainer(options, workdir=workdir, threads=recipe.training.threads, on_line=on_line)
     if recipe.training.start is not None:
         into_start(recipe.training.start, made)
     return made
-
-
-def into_start(start: Path, made: Path) -> None:
-    """Put the trained weights into the start's own module.
-
-    mace builds a foundation model anew and turns the frequencies of its radial basis, which it does not
-    train, into parameters; tangent features would then have columns for them.
-    """
-    module = load_module(start, "cpu")
-    module.load_state_dict(load_module(made, "cpu").state_dict())
-    with whole_file(made) as file:
-        torch.save(module, file)

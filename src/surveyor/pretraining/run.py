@@ -27,13 +27,14 @@ from surveyor.pretraining.dataset import (
 )
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
 from surveyor.pretraining.evaluate import errors
-from surveyor.pretraining.fit import check_start, fit
+from surveyor.pretraining.fit import fit
 from surveyor.pretraining.frames import Labelling
 from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.overlap import overlap
 from surveyor.pretraining.recipe import Recipe
 from surveyor.pretraining.references import charge_references, subtract_references
 from surveyor.pretraining.replay import replay_subset
+from surveyor.pretraining.start import check_start
 from surveyor.structures import whole_file, write_structures
 from surveyor.training.mace_run import LOG_NAME
 from surveyor.types import Potential
