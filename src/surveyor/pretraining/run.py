@@ -152,7 +152,8 @@ def _label_and_split(recipe: Recipe, folder: Path, report: Progress) -> dict[str
     if lacking:
         raise LabellingError(
             f"no frames in the split {lacking[0]!r}",
-            todo="raise molecules.count, split.valid or split.held_out",
+            todo="raise molecules.count, split.valid or split.held_out; molecules of up to three heavy atoms "
+            "always train, so molecules.max_heavy_atoms must be above",
         )
     training = folder / "training"
     training.mkdir(exist_ok=True)
