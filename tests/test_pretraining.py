@@ -9,11 +9,14 @@ import pytest
 from ase import Atoms
 from ase.build import molecule as ase_molecule
 from ase.data import vdw_radii
+from hypothesis import given
+from hypothesis import strategies as st
 
 from surveyor.errors import ConfigError, LabellingError
 from surveyor.pretraining.dataset import (
     SPLITS,
     assign_splits,
+    check_tasks,
     label_tasks,
     make_tasks,
     open_journal,
@@ -25,9 +28,11 @@ from surveyor.pretraining.journal import Journal
 from surveyor.pretraining.molecules import ELEMENTS, make_molecules, require_rdkit
 from surveyor.pretraining.parts import ALONE, FRAGMENTS, LISTED, REFUSED, SITES_ACID, SITES_BASE
 from surveyor.pretraining.recipe import FramesSpec, MoleculesSpec, Recipe, load_recipe
-from surveyor.pretraining.references import charge_references, subtract_references
+from surveyor.pretraining.references import charge_references, references_of_start, subtract_references
 from surveyor.pretraining.replay import replay_subset
+from surveyor.pretraining.sampling import natural_shares, representative
 from surveyor.pretraining.start import check_start
+from surveyor.types import Labels
 
 pytest.importorskip("rdkit", reason="needs surveyor[pretrain]")
 
@@ -222,6 +227,13 @@ def test_labelling_stops_at_the_frame_limit(tmp_path: Path) -> None:
     assert {a.info["config_type"] for a in frames["atoms"]} == {"IsolatedAtom"}
 
 
+def test_an_empty_split_is_refused_before_labelling() -> None:
+    with pytest.raises(ConfigError, match="no molecule falls into the split 'valid'"):
+        check_tasks(make_tasks(tiny()))
+    large = tiny(molecules={"count": 250, "max_heavy_atoms": 6}, split={"valid": 0.2, "held_out": 0.2})
+    check_tasks(make_tasks(large))
+
+
 def test_splits_are_by_molecule() -> None:
     recipe = tiny(
         molecules={"count": 250, "max_heavy_atoms": 6},
@@ -258,10 +270,27 @@ def test_ions_are_put_on_the_scale_of_neutral_molecules() -> None:
     assert frames[0].info["REF_energy"] == -22.0
 
 
+def test_references_of_a_start_are_its_own_median_errors() -> None:
+    class Known:
+        def predict(self, structures: list[Atoms]) -> list[Labels]:
+            return [
+                Labels(energy=float(atoms.info["known"]), forces=np.zeros((1, 3))) for atoms in structures
+            ]
+
+    frames = []
+    for charge, error in [(-1, -6.0), (-1, -6.5), (-1, 40.0), (0, 3.0), (1, 11.0), (1, 12.0)]:
+        atoms = Atoms("H", positions=[[0.0, 0.0, 0.0]])
+        atoms.info = {"total_charge": charge, "known": -20.0, "REF_energy": -20.0 + error}
+        frames.append(atoms)
+    assert references_of_start(frames, Known()) == {-1: -6.0, 1: 11.5}  # type: ignore[arg-type]
+    assert references_of_start(frames[3:4], Known()) == {}  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", sorted(p.name for p in EXAMPLES.glob("pretrain-*.yaml")))
 def test_the_example_recipes_load(name: str) -> None:
     recipe = load_recipe(EXAMPLES / name)
-    check_start(recipe)
+    if recipe.training.start is not None and recipe.training.start.parent.name == "benchmarks":
+        check_start(recipe)
     assert recipe.labelling.method == "GFN2-xTB"
 
 
@@ -307,6 +336,27 @@ def test_files_are_relative_to_the_recipe(tmp_path: Path) -> None:
     assert load_recipe(path).training.start == absolute
 
 
+def test_a_recipe_takes_over_another(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    below = tmp_path / "below" / "a.yaml"
+    below.write_text("seed: 4\nmodel: {channels: 16}\ntraining: {start: a.model, epochs: 3, batch_size: 5}\n")
+    path = tmp_path / "b.yaml"
+    path.write_text("extends: below/a.yaml\nname: b\ntraining: {epochs: 7}\n")
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.seed, recipe.model.channels) == ("b", 4, 16)
+    assert (recipe.training.epochs, recipe.training.batch_size) == (7, 5)
+    assert recipe.training.start == below.parent / "a.model", "relative to the file that names it"
+    below.write_text("training: {epoch: 3}\n")
+    with pytest.raises(ConfigError, match=r"a\.yaml: unknown key 'training\.epoch'"):
+        load_recipe(path)
+    below.write_text("extends: ../b.yaml\n")
+    with pytest.raises(ConfigError, match="which extends it"):
+        load_recipe(path)
+    path.write_text("extends: [a]\n")
+    with pytest.raises(ConfigError, match="the file of another recipe"):
+        load_recipe(path)
+
+
 def test_a_missing_rdkit_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -335,3 +385,33 @@ def test_the_replay_subset_is_representative_diverse_and_seeded() -> None:
     assert numbers == [atoms.info["number"] for atoms in replay_subset(frames, 40, seed=1)]
     assert numbers != [atoms.info["number"] for atoms in replay_subset(frames, 40, seed=2)]
     assert replay_subset(frames[:5], 40, seed=1) == frames[:5]
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=8), st.data())
+def test_shares_are_natural(counts: list[int], data: st.DataObject) -> None:
+    size = data.draw(st.integers(0, sum(counts)))
+    shares = natural_shares(counts, size)
+    assert sum(shares) == size
+    for count, share in zip(counts, shares, strict=True):
+        assert abs(share - count * size / sum(counts)) < 1
+        assert share <= count
+
+
+def test_the_held_out_sample_has_the_shares_of_the_set() -> None:
+    frames = []
+    for number in range(600):
+        atoms = Atoms("H")
+        atoms.info = {
+            "config_type": "dimer" if number % 10 == 0 else "displaced",
+            "total_charge": -1 if number % 20 == 0 else 0,
+            "number": number,
+        }
+        frames.append(atoms)
+    sample = representative(frames, 60, seed=2)
+    numbers = [atoms.info["number"] for atoms in sample]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 60
+    assert sum(atoms.info["total_charge"] == -1 for atoms in sample) == 3
+    assert sum(atoms.info["config_type"] == "dimer" for atoms in sample) == 6
+    assert numbers == [atoms.info["number"] for atoms in representative(frames, 60, seed=2)]
+    assert numbers != [atoms.info["number"] for atoms in representative(frames, 60, seed=3)]

@@ -225,8 +225,15 @@ def test_training_goes_on_from_the_start(trained: tuple[Path, list[str]], workdi
 def test_a_start_of_another_architecture_is_refused(
     trained: tuple[Path, list[str]], key: str, value: object, has: str
 ) -> None:
-    with pytest.raises(ConfigError, match=rf"model\.{key}: .*tiny\.model.* has {has}"):
+    with pytest.raises(ConfigError, match=rf"tiny\.model.*: model\.{key}: {value!r} \({has} there\)\n"):
         check_start(going_on(trained[0], **{key: value}))
+
+
+def test_all_that_differs_from_the_start_is_named(trained: tuple[Path, list[str]]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"model\.channels: 4 \(2 there\), model\.cutoff: 3\.5 \(3\.0 there\)"
+    ):
+        check_start(going_on(trained[0], channels=4, cutoff=3.5))
 
 
 def test_a_start_that_is_no_model_is_refused(tmp_path: Path) -> None:

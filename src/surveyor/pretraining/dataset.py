@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from surveyor.errors import ConfigError
 from surveyor.pretraining.frames import Frame, Task, make_frames
 from surveyor.pretraining.journal import Journal
 from surveyor.pretraining.molecules import Molecule, make_molecules, pairs
@@ -71,6 +72,22 @@ def make_tasks(recipe: Recipe) -> list[Task]:
     unique = list({task.key: task for task in tasks}.values())
     order = rng.permutation(len(unique))
     return [Task("atoms", (), (), "train", recipe.seed), *(unique[i] for i in order)]
+
+
+def check_tasks(tasks: list[Task]) -> None:
+    """Every split must have a molecule; known before anything is labelled.
+
+    Raises:
+        ConfigError: a split is empty.
+    """
+    for split in SPLITS:
+        if not any(task.split == split and task.kind != "atoms" for task in tasks):
+            raise ConfigError(
+                f"no molecule falls into the split {split!r}",
+                expected="molecules to train on, to validate and to hold out",
+                todo="raise molecules.count, split.valid or split.held_out; molecules of up to three heavy "
+                "atoms always train, so molecules.max_heavy_atoms must be above",
+            )
 
 
 def open_journal(recipe: Recipe, folder: Path) -> Journal:
@@ -172,11 +189,3 @@ def as_atoms(frame: Frame, smiles: str) -> Atoms:
     }
     atoms.arrays["REF_forces"] = frame.labels.forces
     return atoms
-
-
-def thin(frames: list[Atoms], limit: int | None, seed: int) -> list[Atoms]:
-    """A seeded sample of `limit` frames in their order; all of them where there are fewer."""
-    if limit is None or len(frames) <= limit:
-        return frames
-    chosen = np.sort(np.random.default_rng([seed, 5]).choice(len(frames), size=limit, replace=False))
-    return [frames[i] for i in chosen]

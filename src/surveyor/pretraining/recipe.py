@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from surveyor.errors import ConfigError
 from surveyor.specs import read_yaml, validate
 
 Positive = Annotated[int, Field(ge=1)]
@@ -140,12 +141,31 @@ class Recipe(_Spec):
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe; relative paths in it are relative to the file.
 
+    `extends: other.yaml` takes over another recipe, of which single keys are then replaced.
+
     Raises:
         ConfigError: no such file, no valid YAML, an unknown key (with the closest one) or a wrong value.
     """
-    recipe = validate(Recipe, read_yaml(path), path)
-    base, extra, start = path.parent, recipe.checks.extra_tests, recipe.training.start
-    # an absolute path stays as it is: base / absolute is absolute
-    checks = recipe.checks.model_copy(update={"extra_tests": base / extra if extra else None})
-    training = recipe.training.model_copy(update={"start": base / start if start else None})
-    return recipe.model_copy(update={"checks": checks, "training": training})
+    return validate(Recipe, _read(path, ()), path)
+
+
+def _read(path: Path, extending: tuple[Path, ...]) -> dict[str, Any]:
+    content = read_yaml(path)
+    for section, key in (("checks", "extra_tests"), ("training", "start")):
+        part = content.get(section)
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            part[key] = str(path.parent / part[key])  # an absolute path stays as it is
+    other = content.pop("extends", None)
+    if other is None:
+        return content
+    if not isinstance(other, str):
+        raise ConfigError(f"{path.name}: extends = {other!r}", expected="the file of another recipe")
+    extending = (*extending, path.resolve())
+    if (path.parent / other).resolve() in extending:
+        raise ConfigError(f"{path.name} extends {other}, which extends it", todo="take one 'extends' out")
+    below = _read(path.parent / other, extending)
+    validate(Recipe, below, path.parent / other)  # its mistakes are named as its own
+    for key, value in content.items():
+        sections = isinstance(value, dict) and isinstance(below.get(key), dict)
+        below[key] = below[key] | value if sections else value
+    return below

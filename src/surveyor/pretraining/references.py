@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.pretraining.molecules import ELEMENTS
-from surveyor.types import Float64Array
+from surveyor.types import Float64Array, Potential
 
 
 def charge_references(frames: Sequence[Atoms], atom_energies: Mapping[int, float]) -> dict[int, float]:
@@ -32,6 +32,32 @@ def charge_references(frames: Sequence[Atoms], atom_energies: Mapping[int, float
     above = [atoms.info["REF_energy"] - sum(atom_energies[int(z)] for z in atoms.numbers) for atoms in frames]
     solution = np.linalg.lstsq(rows, np.array(above), rcond=None)[0]
     return {q: round(float(c), 4) for q, c in zip(charges, solution[len(ELEMENTS) :], strict=True)}
+
+
+def references_of_start(frames: Sequence[Atoms], start: Potential) -> dict[int, float]:
+    """The constant c_q for a training that goes on from a potential: its own median error for charge q.
+
+        c_q = median over the frames of charge q of (E − Ê)
+
+    Composition alone (`charge_references`) misses what bonds an ion lacks, and a model that is held to E0 for
+    isolated atoms cannot make good a constant that is off. The start's errors show by how much it is. The
+    median, as energies are trained by their absolute errors.
+
+    | variable | meaning                           | unit |
+    |----------|-----------------------------------|------|
+    | E        | labelled energy of a frame        | eV   |
+    | Ê        | energy of the start for the frame | eV   |
+    | c_q      | taken off the frames of charge q  | eV   |
+    """
+    charged = [atoms for atoms in frames if int(atoms.info["total_charge"])]
+    charges = np.array([int(atoms.info["total_charge"]) for atoms in charged])
+    errors = np.array(
+        [
+            atoms.info["REF_energy"] - labels.energy
+            for atoms, labels in zip(charged, start.predict(charged), strict=True)
+        ]
+    )
+    return {int(q): round(float(np.median(errors[charges == q])), 4) for q in np.unique(charges)}
 
 
 def _row(atoms: Atoms, charges: Sequence[int]) -> Float64Array:

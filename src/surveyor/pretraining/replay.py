@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
+from surveyor.pretraining.sampling import natural_shares
+
 
 def replay_subset(frames: Sequence[Atoms], size: int, seed: int) -> list[Atoms]:
     """A seeded subset: kinds of frames in their natural shares, within a kind all combinations of elements.
@@ -27,12 +29,10 @@ def replay_subset(frames: Sequence[Atoms], size: int, seed: int) -> list[Atoms]:
     for index in rng.permutation(len(frames)):
         kinds[str(frames[index].info.get("config_type", ""))].append(int(index))
     names = sorted(kinds)
-    exact = np.array([len(kinds[name]) for name in names]) * size / len(frames)
-    shares = np.floor(exact).astype(int)
-    shares[np.argsort(shares - exact, kind="stable")[: size - shares.sum()]] += 1
+    shares = natural_shares([len(kinds[name]) for name in names], size)
     chosen = [
         index
-        for name, share in zip(names, shares.tolist(), strict=True)
+        for name, share in zip(names, shares, strict=True)
         for index in _in_turn(kinds[name], frames)[:share]
     ]
     return [frames[index] for index in sorted(chosen)]

@@ -19,11 +19,11 @@ from surveyor.potentials import open_potential
 from surveyor.pretraining.card import make_card, read_json, write_json
 from surveyor.pretraining.dataset import (
     SPLITS,
+    check_tasks,
     label_tasks,
     make_tasks,
     open_journal,
     read_splits,
-    thin,
 )
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
 from surveyor.pretraining.evaluate import errors
@@ -32,8 +32,9 @@ from surveyor.pretraining.frames import Labelling
 from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.overlap import overlap
 from surveyor.pretraining.recipe import Recipe
-from surveyor.pretraining.references import charge_references, subtract_references
+from surveyor.pretraining.references import charge_references, references_of_start, subtract_references
 from surveyor.pretraining.replay import replay_subset
+from surveyor.pretraining.sampling import representative, thin
 from surveyor.pretraining.start import check_start
 from surveyor.structures import whole_file, write_structures
 from surveyor.training.mace_run import LOG_NAME
@@ -68,9 +69,10 @@ def pretrain(
         the `.model` file: `output` if given.
 
     Raises:
-        ConfigError: RDKit is missing, or the model to go on from is not the one that the recipe describes.
+        ConfigError: RDKit is missing, a split has no molecules, or the model to go on from is not the one
+            that the recipe describes.
         PotentialError: the model to go on from is missing, or no model.
-        LabellingError: tblite is missing, or the folder belongs to another recipe.
+        LabellingError: tblite is missing, the folder belongs to another recipe, or a split has no frames.
         TrainingError: mace's trainer failed.
     """
     report = on_progress or _silent
@@ -113,7 +115,8 @@ def _publish(part: str, recipe: Recipe, folder: Path) -> Path:
                 _read(folder / "training" / "train.extxyz"), recipe.replay.frames, recipe.seed
             )
         else:
-            frames = thin(_read(folder / "training" / "held_out.extxyz"), recipe.checks.sample, recipe.seed)
+            held_out = _read(folder / "training" / "held_out.extxyz")
+            frames = representative(held_out, recipe.checks.sample, recipe.seed)
         plain = io.StringIO()
         write(plain, frames, format="extxyz")
         with whole_file(path) as file:
@@ -141,6 +144,7 @@ def _label_and_split(recipe: Recipe, folder: Path, report: Progress) -> dict[str
     """Stage one: `data.json` exists only when every file of the split is in place."""
     done = folder / "data.json"
     tasks = make_tasks(recipe)
+    check_tasks(tasks)
     journal = open_journal(recipe, folder)
     if done.is_file():
         return read_json(done)
@@ -148,12 +152,11 @@ def _label_and_split(recipe: Recipe, folder: Path, report: Progress) -> dict[str
         tasks, recipe, journal, lambda n, total, frames: report("labels", n, total, f"{frames} frames")
     )
     splits = read_splits(journal, tasks, recipe.labelling.max_frames)
-    lacking = [name for name in SPLITS if not splits[name]]
-    if lacking:
+    empty = [name for name in SPLITS if not splits[name]]
+    if empty:
         raise LabellingError(
-            f"no frames in the split {lacking[0]!r}",
-            todo="raise molecules.count, split.valid or split.held_out; molecules of up to three heavy atoms "
-            "always train, so molecules.max_heavy_atoms must be above",
+            f"no labelled frame falls into the split {empty[0]!r}",
+            todo="raise labelling.max_frames (the labels stay), or molecules.count in another folder",
         )
     training = folder / "training"
     training.mkdir(exist_ok=True)
@@ -163,7 +166,12 @@ def _label_and_split(recipe: Recipe, folder: Path, report: Progress) -> dict[str
         "held_out": splits["held_out"],
     }
     atoms = {int(a.numbers[0]): float(a.info["REF_energy"]) for a in splits["atoms"]}
-    references = charge_references(kept["train"], atoms)
+    start = recipe.training.start
+    references = (
+        charge_references(kept["train"], atoms)
+        if start is None
+        else references_of_start(kept["train"], open_potential(start))
+    )
     for name, frames in kept.items():
         subtract_references(frames, references)
         write_structures(training / f"{name}.extxyz", frames)

@@ -43,13 +43,14 @@ def check_start(recipe: Recipe) -> None:
         "readout": str(found["MLP_irreps"]),
         "pair_repulsion": bool(found["pair_repulsion"]),
     }
-    for key, value in wanted.model_dump().items():
-        if value != is_[key]:
-            raise ConfigError(
-                f"model.{key}: {value!r}, and training.start ({start.name}) has {is_[key]!r}",
-                expected="the architecture of the model to go on from",
-                todo=f"set model.{key}: {is_[key]!r}, or leave out training.start",
-            )
+    wrong = {key: value for key, value in wanted.model_dump().items() if value != is_[key]}
+    if wrong:
+        keys = ", ".join(f"model.{key}: {value!r} ({is_[key]!r} there)" for key, value in wrong.items())
+        raise ConfigError(
+            f"the recipe has not the architecture of training.start ({start.name}): {keys}",
+            expected="the architecture of the model to go on from",
+            todo="set these keys as they are there, or leave out training.start",
+        )
 
 
 def into_start(start: Path, made: Path) -> None:
