@@ -264,6 +264,29 @@ def test_checks_run_on_any_model(trained: tuple[Path, list[str]]) -> None:
     assert result == run_dynamics(potential, waters(2, 5), steps=50, step_fs=0.5, seed=0)
 
 
+def test_interrupted_dynamics_end_as_if_they_had_not_been(
+    trained: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    potential, starts, state = open_potential(trained[0]), waters(2, 5), tmp_path / "dynamics.npz"
+    whole = run_dynamics(potential, starts, steps=200, step_fs=1.0, seed=0)
+    assert whole["drift_mean_mev_per_atom_ps"] or whole["broken"]
+
+    def killed(step: int, _: int) -> None:
+        if step == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_dynamics(potential, starts, steps=200, step_fs=1.0, seed=0, state=state, on_step=killed)
+    seen: list[int] = []
+    resumed = run_dynamics(
+        potential, starts, steps=200, step_fs=1.0, seed=0, state=state, on_step=lambda n, _: seen.append(n)
+    )
+    assert seen == [150, 200], "steps that were kept are not done again"
+    assert resumed == whole
+    other = run_dynamics(potential, starts, steps=200, step_fs=1.0, seed=1, state=state)
+    assert other == run_dynamics(potential, starts, steps=200, step_fs=1.0, seed=1), "another run begins anew"
+
+
 @pytest.mark.slow
 def test_smoke_recipe_end_to_end(tmp_path: Path) -> None:
     from mace.calculators import MACECalculator

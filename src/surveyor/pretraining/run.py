@@ -55,6 +55,7 @@ def pretrain(
     | data.json, training/*.extxyz  | the split, its counts, and the isolated atoms' energies      |
     | training/, <name>.model       | mace's own checkpoints and log; the weights                  |
     | errors.json, checks.json      | what was measured                                            |
+    | dynamics.npz                  | the motion of the molecules so far                           |
     | <name>.json                   | the card                                                     |
     | <name>-held-out.extxyz.gz     | a sample of the held-out frames                              |
     | <name>-replay.extxyz.gz       | a small part of the training frames                          |
@@ -300,6 +301,7 @@ def _check(recipe: Recipe, folder: Path, path: Path, report: Progress) -> dict[s
             steps=checks.md_steps,
             step_fs=checks.md_step_fs,
             seed=recipe.seed,
+            state=folder / "dynamics.npz",
             on_step=lambda n, total: report("dynamics", n, total, f"{len(chosen)} molecules"),
         )
     return result
