@@ -397,7 +397,7 @@ def test_shares_are_natural(counts: list[int], data: st.DataObject) -> None:
         assert share <= count
 
 
-def test_the_held_out_sample_has_the_shares_of_the_set() -> None:
+def test_the_held_out_sample_has_the_shares_and_the_error_of_the_set() -> None:
     frames = []
     for number in range(600):
         atoms = Atoms("H")
@@ -407,11 +407,12 @@ def test_the_held_out_sample_has_the_shares_of_the_set() -> None:
             "number": number,
         }
         frames.append(atoms)
-    sample = representative(frames, 60, seed=2)
+    errors = np.random.default_rng(0).lognormal(sigma=1.0, size=600)
+    sample = representative(frames, errors, 60)
     numbers = [atoms.info["number"] for atoms in sample]
     assert numbers == sorted(set(numbers))
     assert len(numbers) == 60
     assert sum(atoms.info["total_charge"] == -1 for atoms in sample) == 3
     assert sum(atoms.info["config_type"] == "dimer" for atoms in sample) == 6
-    assert numbers == [atoms.info["number"] for atoms in representative(frames, 60, seed=2)]
-    assert numbers != [atoms.info["number"] for atoms in representative(frames, 60, seed=3)]
+    assert errors[numbers].mean() == pytest.approx(errors.mean(), rel=0.1)
+    assert representative(frames[:60], errors[:60], 60) == frames[:60]

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io import read, write
 
@@ -44,9 +45,7 @@ Progress = Callable[[str, int, int, str], None]
 """Called with the stage, how much of it is done, out of how much, and a note."""
 
 
-def pretrain(
-    recipe: Recipe, folder: Path, *, output: Path | None = None, on_progress: Progress | None = None
-) -> Path:
+def pretrain(recipe: Recipe, folder: Path, *, on_progress: Progress | None = None) -> Path:
     """Make a pretrained potential and its card in `folder`; the same call resumes after an interruption.
 
     | in the folder                 | stage                                                        |
@@ -57,17 +56,16 @@ def pretrain(
     | errors.json, checks.json      | what was measured                                            |
     | dynamics.npz                  | the motion of the molecules so far                           |
     | <name>.json                   | the card                                                     |
-    | <name>-held-out.extxyz.gz     | a sample of the held-out frames                              |
-    | <name>-replay.extxyz.gz       | a small part of the training frames                          |
+    | <name>-held-out.extxyz.gz     | a sample of the held-out frames, to measure errors again     |
+    | <name>-replay.extxyz.gz       | a small part of the training frames, to be replayed          |
 
     Args:
         recipe: what to do.
         folder: made if it is not there; belongs to one recipe.
-        output: where to put a copy of the `.model` file, with the card beside it.
         on_progress: see `Progress`.
 
     Returns:
-        the `.model` file: `output` if given.
+        the `.model` file.
 
     Raises:
         ConfigError: RDKit is missing, a split has no molecules, or the model to go on from is not the one
@@ -84,45 +82,23 @@ def pretrain(
     measured = _cached(folder / "errors.json", lambda: _evaluate(recipe, folder, model, report))
     training = _cached(folder / "fit.json", lambda: _training_record(folder))
 
-    def publish(checks: dict[str, Any]) -> Path:
+    def write_card(checks: dict[str, Any]) -> None:
         card = folder / f"{recipe.name}.json"
         write_json(card, make_card(recipe, model, data["counts"], measured, checks, training))
         report("card", 1, 1, card.name)
-        if output is None:
-            return model
-        _copy(model, output)
-        _copy(card, output.with_suffix(".json"))
-        for part in ("held-out", "replay"):
-            _copy(_publish(part, recipe, folder), output.with_name(f"{output.stem}-{part}.extxyz.gz"))
-        return output
 
     if not (folder / "checks.json").is_file():
-        publish({})  # the checks take long, and the weights can be used meanwhile
-    return publish(_cached(folder / "checks.json", lambda: _check(recipe, folder, model, report)))
+        write_card({})  # the checks take long, and the weights can be used meanwhile
+    write_card(_cached(folder / "checks.json", lambda: _check(recipe, folder, model, report)))
+    return model
 
 
-def _publish(part: str, recipe: Recipe, folder: Path) -> Path:
-    """Frames that go with the weights, compressed.
-
-    | part     | frames                                                                            |
-    |----------|-----------------------------------------------------------------------------------|
-    | held-out | never trained on: others can measure the card's errors again, and forgetting      |
-    | replay   | trained on: fine-tuning can replay them                                           |
-    """
-    path = folder / f"{recipe.name}-{part}.extxyz.gz"
-    if not path.is_file():
-        if part == "replay":
-            frames = replay_subset(
-                _read(folder / "training" / "train.extxyz"), recipe.replay.frames, recipe.seed
-            )
-        else:
-            held_out = _read(folder / "training" / "held_out.extxyz")
-            frames = representative(held_out, recipe.checks.sample, recipe.seed)
-        plain = io.StringIO()
-        write(plain, frames, format="extxyz")
-        with whole_file(path) as file:
-            file.write(gzip.compress(plain.getvalue().encode(), mtime=0))
-    return path
+def _write_frames(path: Path, frames: list[Atoms]) -> None:
+    """As compressed extxyz; the same frames give the same bytes."""
+    plain = io.StringIO()
+    write(plain, frames, format="extxyz")
+    with whole_file(path) as file:
+        file.write(gzip.compress(plain.getvalue().encode(), mtime=0))
 
 
 def _silent(_: str, __: int, ___: int, ____: str) -> None:
@@ -176,6 +152,8 @@ def _label_and_split(recipe: Recipe, folder: Path, report: Progress) -> dict[str
     for name, frames in kept.items():
         subtract_references(frames, references)
         write_structures(training / f"{name}.extxyz", frames)
+    replay = replay_subset(kept["train"], recipe.replay.frames, recipe.seed)
+    _write_frames(folder / f"{recipe.name}-replay.extxyz.gz", replay)
     counts: dict[str, Any] = {name: _counts(frames) for name, frames in kept.items()}
     counts["charge_references"] = {str(q): c for q, c in references.items()}
     write_json(done, {"counts": counts, "atom_energies": {str(z): e for z, e in atoms.items()}})
@@ -233,6 +211,12 @@ def _evaluate(recipe: Recipe, folder: Path, path: Path, report: Progress) -> dic
     report("evaluation", 0, 2, "held-out molecules")
     frames = _read(folder / "training" / "held_out.extxyz")
     predicted = potential.predict(frames)
+    per_atom = [
+        abs(labels.energy - atoms.info["REF_energy"]) / len(atoms)
+        for atoms, labels in zip(frames, predicted, strict=True)
+    ]
+    sample = representative(frames, np.array(per_atom), recipe.checks.sample)
+    _write_frames(folder / f"{recipe.name}-held-out.extxyz.gz", sample)
     near = [
         i for i, atoms in enumerate(frames) if atoms.info["config_type"] in ("relaxation", "displaced", "md")
     ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
+
+from surveyor.types import FloatArray
 
 
 def thin(frames: list[Atoms], limit: int | None, seed: int) -> list[Atoms]:
@@ -17,22 +18,25 @@ def thin(frames: list[Atoms], limit: int | None, seed: int) -> list[Atoms]:
     return [frames[i] for i in chosen]
 
 
-def representative(frames: list[Atoms], size: int, seed: int) -> list[Atoms]:
-    """A sample in which each kind of frame at each charge has its natural share.
+def representative(frames: Sequence[Atoms], errors: FloatArray, size: int) -> list[Atoms]:
+    """A sample whose mean error is that of all frames, nearly: frames at equal steps of their order.
 
-    Few kinds make most of the error: by mere chance they would be too many or too few.
+    Few frames make most of a mean error, and by mere chance a sample has too many or too few of them. The
+    order is by kind of frame, charge and error, so that each kind has its share, too.
+
+    Args:
+        frames: with `config_type` and `total_charge` in their info.
+        errors: (n,), of a model on each frame.
+        size: all frames where there are not more.
     """
-    if len(frames) <= size:
-        return frames
-    rng = np.random.default_rng([seed, 13])
-    kinds: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for index in rng.permutation(len(frames)):
-        info = frames[index].info
-        kinds[str(info.get("config_type", "")), int(info.get("total_charge", 0))].append(int(index))
-    members = [kinds[kind] for kind in sorted(kinds)]
-    shares = natural_shares([len(indices) for indices in members], size)
-    chosen = [index for indices, share in zip(members, shares, strict=True) for index in indices[:share]]
-    return [frames[index] for index in sorted(chosen)]
+    n = len(frames)
+    if n <= size:
+        return list(frames)
+    kinds = np.array([str(atoms.info.get("config_type", "")) for atoms in frames])
+    charges = np.array([int(atoms.info.get("total_charge", 0)) for atoms in frames])
+    order = np.lexsort((errors, charges, kinds))
+    chosen = order[((np.arange(size) + 0.5) * n / size).astype(int)]
+    return [frames[i] for i in np.sort(chosen)]
 
 
 def natural_shares(counts: Sequence[int], size: int) -> list[int]:
