@@ -29,8 +29,8 @@ from surveyor.pretraining.molecules import ELEMENTS, make_molecules, require_rdk
 from surveyor.pretraining.parts import ALONE, FRAGMENTS, LISTED, REFUSED, SITES_ACID, SITES_BASE
 from surveyor.pretraining.recipe import FramesSpec, MoleculesSpec, Recipe, load_recipe
 from surveyor.pretraining.references import charge_references, references_of_start, subtract_references
-from surveyor.pretraining.replay import replay_subset
-from surveyor.pretraining.sampling import natural_shares, representative
+from surveyor.pretraining.replay import natural_shares, replay_subset
+from surveyor.pretraining.sampling import representative
 from surveyor.pretraining.start import check_start
 from surveyor.types import Labels
 

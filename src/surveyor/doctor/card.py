@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from surveyor.doctor.findings import Finding, Verdict, error, fault, not_checked, ok
 from surveyor.errors import SurveyorError
 from surveyor.metrics import errors
-from surveyor.potentials.opening import BUILTIN, beside, builtin_path
+from surveyor.potentials.opening import BUILTIN, beside, builtin_path, checksum
 from surveyor.structures import read_structures
 from surveyor.types import Potential
 
@@ -51,7 +50,7 @@ def check_card(source: str, potential: Potential) -> Iterator[Finding]:
 
 def weights(path: Path, card: dict[str, Any]) -> Verdict:
     """SHA-256 of the file = SHA-256 on the card."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = checksum(path)
     if digest != card["sha256"]:
         return error(
             f"{path.name} is not the file of its card: sha256 {digest[:12]}…, not {card['sha256'][:12]}…",

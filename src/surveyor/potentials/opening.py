@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +25,11 @@ def beside(model: str, part: str) -> Path | None:
     path = builtin_path() if model == BUILTIN else Path(model)
     frames = path.with_name(f"{path.stem}-{part}.extxyz.gz")
     return frames if frames.is_file() else None
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a `.model` file, as a card states it."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def open_potential(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from surveyor.potentials.opening import checksum
 from surveyor.pretraining.molecules import ELEMENTS
 from surveyor.pretraining.recipe import Recipe
 from surveyor.structures import atomic_write
@@ -38,14 +38,14 @@ def make_card(
     used = recipe.model_dump(mode="json", exclude={"checks": {"extra_tests"}, "training": {"start"}})
     start = recipe.training.start
     if start is not None:
-        used["training"]["start"] = {"file": start.name, "sha256": _sha256(start)}
+        used["training"]["start"] = {"file": start.name, "sha256": checksum(start)}
     return {
         "schema": 1,
         "name": recipe.name,
         "family": "MACE",
         "licence": LICENCE,
         "elements": list(ELEMENTS),
-        "sha256": _sha256(model),
+        "sha256": checksum(model),
         "level_of_theory": recipe.labelling.method,
         "units": {"energy": "eV", "forces": "eV/Å", "energy errors": "meV/atom", "force errors": "meV/Å"},
         "seed": recipe.seed,
@@ -61,10 +61,6 @@ def make_card(
         "checks": dict(checks),
         "limits": list(LIMITS),
     }
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from surveyor.pretraining.sampling import natural_shares
-
 
 def replay_subset(frames: Sequence[Atoms], size: int, seed: int) -> list[Atoms]:
     """A seeded subset: kinds of frames in their natural shares, within a kind all combinations of elements.
@@ -36,6 +34,14 @@ def replay_subset(frames: Sequence[Atoms], size: int, seed: int) -> list[Atoms]:
         for index in _in_turn(kinds[name], frames)[:share]
     ]
     return [frames[index] for index in sorted(chosen)]
+
+
+def natural_shares(counts: Sequence[int], size: int) -> list[int]:
+    """`size` divided in the proportions of `counts`, by largest remainders."""
+    exact = np.array(counts) * size / sum(counts)
+    shares = np.floor(exact).astype(int)
+    shares[np.argsort(shares - exact, kind="stable")[: size - shares.sum()]] += 1
+    return [int(share) for share in shares]
 
 
 def _in_turn(indices: Sequence[int], frames: Sequence[Atoms]) -> list[int]:

@@ -37,11 +37,3 @@ def representative(frames: Sequence[Atoms], errors: FloatArray, size: int) -> li
     order = np.lexsort((errors, charges, kinds))
     chosen = order[((np.arange(size) + 0.5) * n / size).astype(int)]
     return [frames[i] for i in np.sort(chosen)]
-
-
-def natural_shares(counts: Sequence[int], size: int) -> list[int]:
-    """`size` divided in the proportions of `counts`, by largest remainders."""
-    exact = np.array(counts) * size / sum(counts)
-    shares = np.floor(exact).astype(int)
-    shares[np.argsort(shares - exact, kind="stable")[: size - shares.sum()]] += 1
-    return [int(share) for share in shares]
