@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 
 class SurveyorError(Exception):
     """A problem that the user can mend; the command line prints it alone and exits with 2.
@@ -54,3 +56,20 @@ class CampaignError(SurveyorError):
 
 class ConfigError(SurveyorError):
     """A configuration file has an unknown key, a wrong type or a missing value."""
+
+
+class Notice(UserWarning):
+    """Something that the user should know and that stops nothing; the command line prints it, once."""
+
+
+def notice(text: str) -> None:
+    """Warn with a `Notice`; the same text is shown once a process.
+
+    Args:
+        text: what was found, with its place (file, frame, key), and what was done about it.
+    """
+    warnings.warn_explicit(text, Notice, filename="surveyor", lineno=1, registry=_said)
+
+
+_said: dict[str | tuple[str, type[Warning], int], int] = {}
+"""The registry in which `warnings` keeps what it has shown already."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import typer
 
-from surveyor.errors import SurveyorError
+from surveyor.errors import Notice, SurveyorError
 
 
 @contextlib.contextmanager
@@ -20,6 +22,8 @@ def guarded() -> Iterator[None]:
     # e3nn and torch warn about their own internals; nobody at the terminal can act on that.
     warnings.filterwarnings("ignore", module=r"(torch|e3nn|mace|torch_ema|matscipy)(\.|$)")
     warnings.filterwarnings("ignore", message=".*TorchScript type system.*")
+    shown = warnings.showwarning
+    warnings.showwarning = functools.partial(_show, shown)
     try:
         yield
     except SurveyorError as error:
@@ -44,3 +48,13 @@ def guarded() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("\ninterrupted; the same command goes on from here", err=True)
         sys.exit(130)
+    finally:
+        warnings.showwarning = shown
+
+
+def _show(others: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """A notice as one line for a person; warnings of other packages as Python shows them."""
+    if issubclass(category, Notice):
+        typer.echo(f"note: {message}", err=True)
+    else:
+        others(message, category, *place)
