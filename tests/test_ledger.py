@@ -1,4 +1,4 @@
-"""The journal of paid labels: torn writes are cut, everything else that happened to it is refused and mended."""
+"""The journal of paid labels: torn writes are cut; all else that happened to it is refused and mended."""
 
 from __future__ import annotations
 

@@ -241,8 +241,9 @@ class Ledger:
         else:
             content = self.path.read_bytes()
             what, whole = f"is damaged: {why_unreadable(content)}", len(recover(content))
+        count = f"{whole} of {paid}" if paid else f"{whole}"
         return LabellingError(
-            f"{self.path} {what}. {whole}{f' of {paid}' if paid else ''} labels are whole; nothing was changed",
+            f"{self.path} {what}. {count} labels are whole; nothing was changed",
             expected="a journal that only Surveyor writes to",
             todo=f"restore it from a copy, or keep what is whole: {mend}",
         )
