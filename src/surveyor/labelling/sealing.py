@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import gzip
 import hashlib
 import io
 import lzma
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from ase import Atoms
 from ase.io import iread, write
@@ -39,7 +39,11 @@ _START = re.compile(
     rb"^ *\d+\n[^\n]* surveyor_(?:seal=\d+\.[0-9a-f]{8}\.|checksum=)[0-9a-f]{16}\n", re.MULTILINE
 )
 _KEYS = ("surveyor_seal", "surveyor_checksum")
-_UNPACK = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ": lzma.decompress}
+_UNPACK: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ": lzma.LZMADecompressor,
+}
 MAX_ATOMS = 10**8
 """Announced by a frame; more is damage."""
 
@@ -189,11 +193,19 @@ def _plain(content: bytes) -> bytes:
     """The text of a journal that was compressed, re-encoded, or given other line ends."""
     for magic, unpack in _UNPACK.items():
         if content.startswith(magic):
-            with contextlib.suppress(OSError, EOFError, ValueError, lzma.LZMAError):
-                content = unpack(content)
+            content = _unpacked(content, unpack())
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         content = content.decode("utf-16", errors="replace").encode()
     return content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
+def _unpacked(content: bytes, decompressor: Any) -> bytes:
+    """As much as comes out of a compressed file that may be damaged."""
+    found = []
+    with contextlib.suppress(OSError, EOFError, zlib.error, lzma.LZMAError):
+        for begin in range(0, len(content), 1024):
+            found.append(decompressor.decompress(content[begin : begin + 1024]))
+    return b"".join(found)
 
 
 def _rewritten(plain: bytes) -> Iterator[bytes]:
