@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from surveyor.cli.guard import guarded
 from surveyor.cli.handoff import AsJson, collect, export
 from surveyor.cli.held import held, release
+from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 from surveyor.cli.reasons import print_reasons
 
@@ -56,6 +57,7 @@ def label_file(
         Path | None, typer.Option("--config", help="A campaign file, or its labels: section, instead.")
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Worker processes; by default all cores.")] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Label every structure of a file. The same command goes on after a kill and tries failed ones again.
@@ -74,7 +76,7 @@ def label_file(
         from surveyor.structures.writing import check_output
         from surveyor.types import Failure
 
-        check_output(output)
+        check_output(output, overwrite=overwrite)
         if output.resolve() == structures.resolve():
             raise StructureError(
                 f"{output} would be replaced, structures whose labels fail would be lost",
