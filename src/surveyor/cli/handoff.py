@@ -92,7 +92,7 @@ def collect(
         from surveyor.structures.writing import check_output
 
         if output is not None:
-            check_output(output, overwrite=overwrite)
+            check_output(output, overwrite=overwrite, inputs=results or [])
         exported = open_batch(batch)
         target = campaign or exported.campaign or batch
         if campaign or exported.campaign:

@@ -69,19 +69,13 @@ def label_file(
     with guarded():
         from surveyor.campaign import CampaignLock
         from surveyor.config import build_labeller
-        from surveyor.errors import StructureError
         from surveyor.labelling import Ledger
         from surveyor.structures import read_structures, structure_id, with_labels, write_structures
         from surveyor.structures.labels import labels_of
         from surveyor.structures.writing import check_output
         from surveyor.types import Failure
 
-        check_output(output, overwrite=overwrite)
-        if output.resolve() == structures.resolve():
-            raise StructureError(
-                f"{output} would be replaced, structures whose labels fail would be lost",
-                expected="an output of another name",
-            )
+        check_output(output, overwrite=overwrite, inputs=[structures])
         section = _section(calculator, setting or [], config, processes)
         frames = list(read_structures(structures))
         named = {structure_id(atoms): atoms for atoms in frames}

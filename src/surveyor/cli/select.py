@@ -89,7 +89,7 @@ def select(
         from surveyor.structures.writing import check_output
 
         if output is not None:
-            check_output(output, overwrite=overwrite)
+            check_output(output, overwrite=overwrite, inputs=[pool, train, target])
         if forecast < 0 or not min_gain > 0:
             raise SelectionError(
                 f"--forecast {forecast} --min-gain {min_gain}",

@@ -94,7 +94,7 @@ def _name(part: Part) -> str:
 
 
 def _rank(part: Part) -> bool:
-    """Labels and what decides them are tried first: where two parts exclude each other, the other one goes."""
+    """Labels and what decides them come first: where two parts exclude each other, the other one goes."""
     return part[1] not in _FIRST
 
 
@@ -121,7 +121,7 @@ def _parts(atoms: Atoms, left: dict[str, str]) -> dict[Part, Any]:
 
 
 def _spellings(part: Part, value: object) -> Iterator[object]:
-    """How a part may be written: as ASE does it, and as JSON with the backslashes that ASE's reader takes off."""
+    """How a part may be written: as ASE does it, or as JSON with the backslashes that its reader takes."""
     yield value
     if part[0] == "info":
         try:
@@ -229,7 +229,7 @@ def _same_column(value: NDArray[Any], found: NDArray[Any]) -> bool:
     return value.dtype.kind == found.dtype.kind and bool((value == found).all())
 
 
-def _same(value: object, found: object) -> bool:
+def _same(value: Any, found: Any) -> bool:
     """Whether a value of `info` came back, of the same kind and shape.
 
     Lists and tuples come back as arrays where they hold numbers; stress comes back in Voigt order.
@@ -245,8 +245,8 @@ def _same(value: object, found: object) -> bool:
     return _equal(_plain(value), _plain(found))
 
 
-def _plain(value: object) -> object:
-    """Values as Python's own, arrays and tuples as lists, lists of whole and other numbers as these others."""
+def _plain(value: Any) -> Any:
+    """Values as Python's own: arrays and tuples as lists, a list of whole numbers and others as floats."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     if isinstance(value, dict):
@@ -257,11 +257,11 @@ def _plain(value: object) -> object:
     return value
 
 
-def _equal(a: object, b: object) -> bool:
+def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_equal, a, b))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_equal(value, b[key]) for key, value in a.items())
     if isinstance(a, float) and isinstance(b, float) and a != a:
         return b != b
-    return type(a) is type(b) and a == b
+    return type(a) is type(b) and bool(a == b)

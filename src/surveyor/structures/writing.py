@@ -126,16 +126,22 @@ def frame_texts(path: Path, structures: Iterable[Atoms]) -> Iterator[str]:
         yield text
 
 
-def check_output(path: Path, *, overwrite: bool = False) -> None:
+def check_output(path: Path, *, overwrite: bool = False, inputs: Iterable[Path | None] = ()) -> None:
     """Raise before the work begins if the structures could not be written, or would replace another's file.
 
     Args:
-        overwrite: replace whatever file is there.
+        overwrite: replace whatever file is there, but none of the inputs.
+        inputs: files that the work reads.
 
     Raises:
         StructureError: the name or the folder is wrong, or the file there is not Surveyor's.
     """
     _check_suffix(path)
+    if any(each is not None and each.resolve() == path.resolve() for each in inputs):
+        raise StructureError(
+            f"{path} would be replaced, and it is what the command reads",
+            expected="an output of another name",
+        )
     check_place(path, overwrite=overwrite)
 
 
@@ -169,10 +175,8 @@ def _is_ours(path: Path) -> bool:
     except OSError:
         return False
     if path.suffix in _SUFFIXES:
-        comment = head.split(b"\n", 2)[1:2]
-        return path.with_suffix(".ledger").is_dir() or bool(
-            comment and re.search(rb"\bsurveyor_\w+", comment[0])
-        )
+        marked = re.match(rb"[^\n]*\n[^\n]*\bsurveyor_\w", head)
+        return marked is not None or path.with_suffix(".ledger").is_dir()
     return any(mark.encode() in head for mark in _PAGES)
 
 
