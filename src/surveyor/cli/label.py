@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from surveyor.cli.guard import guarded
 from surveyor.cli.handoff import AsJson, collect, export
 from surveyor.cli.held import held, release
+from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 from surveyor.cli.reasons import print_reasons
 from surveyor.cli.repair import repair
@@ -57,6 +58,7 @@ def label_file(
         Path | None, typer.Option("--config", help="A campaign file, or its labels: section, instead.")
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Worker processes; by default all cores.")] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Label every structure of a file. The same command goes on after a kill and tries failed ones again.
@@ -68,19 +70,13 @@ def label_file(
     with guarded():
         from surveyor.campaign import CampaignLock
         from surveyor.config import build_labeller
-        from surveyor.errors import StructureError
         from surveyor.labelling import Ledger
         from surveyor.structures import read_structures, structure_id, with_labels, write_structures
         from surveyor.structures.labels import labels_of
         from surveyor.structures.writing import check_output
         from surveyor.types import Failure
 
-        check_output(output)
-        if output.resolve() == structures.resolve():
-            raise StructureError(
-                f"{output} would be replaced, structures whose labels fail would be lost",
-                expected="an output of another name",
-            )
+        check_output(output, overwrite=overwrite, inputs=[structures])
         section = _section(calculator, setting or [], config, processes)
         frames = list(read_structures(structures))
         named = {structure_id(atoms): atoms for atoms in frames}

@@ -11,6 +11,7 @@ from matscipy.neighbours import neighbour_list
 from scipy.spatial.distance import pdist, squareform
 
 from surveyor.errors import StructureError
+from surveyor.structures.identity import check_state
 
 OVERLAP = 0.3
 """Å; no two nuclei of a real structure are closer (H2 at 0.3 Å lies 20 eV above its minimum)."""
@@ -24,7 +25,7 @@ def validate(atoms: Atoms, where: str = "structure") -> Atoms:
 
     Raises:
         StructureError: no atoms, an unknown element, NaN or inf in positions or cell, a periodic
-            direction without a cell vector, or two atoms closer than 0.3 Å.
+            direction without a cell vector, a charge or spin that cannot be, or two atoms closer than 0.3 Å.
     """
     if len(atoms) == 0:
         raise StructureError(f"{where}: a structure without atoms", expected="at least one atom")
@@ -48,6 +49,7 @@ def validate(atoms: Atoms, where: str = "structure") -> Atoms:
             f"{where}: periodic along a direction without a cell vector",
             expected="a cell vector for every periodic direction, or pbc=False",
         )
+    check_state(atoms, where)
     _check_overlap(atoms, where)
     return atoms
 
