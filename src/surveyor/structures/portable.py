@@ -205,7 +205,7 @@ def _differences(atoms: Atoms, back: Atoms, parts: Mapping[Part, Any]) -> dict[P
         if part not in found:
             wrong[part] = "it would be lost"
         elif not (_same_column if part[0] == "column" else _same)(value, found[part]):
-            text = repr(found[part])
+            text = repr(_plain(found[part]))
             wrong[part] = f"it would come back as {text if len(text) <= 60 else text[:59] + '…'}"
     if not wrong and len(found) > len(parts):
         wrong[_FRAME] = f"{next(_name(part) for part in found if part not in parts)} would come of it"
