@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from surveyor.errors import CampaignError
-from surveyor.labelling.spool import is_running
+from surveyor.labelling.claims import is_running
 from surveyor.structures.writing import write_error
 
 LOCK_NAME = "owner.lock"

@@ -61,6 +61,7 @@ def label_file(
     """Label every structure of a file. The same command goes on after a kill and tries failed ones again.
 
     Labels are kept in OUTPUT.ledger the moment they arrive; the output is written when all have been tried.
+    An output is of one method: with another calculator, other settings or fewer structures, name another one.
 
     Example: surveyor label picks.extxyz -o labelled.extxyz -c pyscf -s functional=pbe -s basis=def2-svp
     """
@@ -69,6 +70,7 @@ def label_file(
         from surveyor.config import build_labeller
         from surveyor.errors import StructureError
         from surveyor.labelling import Ledger
+        from surveyor.labelling.manifest import begin
         from surveyor.structures import read_structures, structure_id, with_labels, write_structures
         from surveyor.structures.labels import labels_of
         from surveyor.structures.writing import check_output
@@ -87,9 +89,10 @@ def label_file(
         failed: dict[str, str] = {}
         new = 0
         with CampaignLock(folder):
-            labeller = build_labeller(section, folder)
+            labeller = begin(folder, build_labeller(section, folder), named)
             ledger = Ledger(folder / "labels", labeller.method)
             todo = {name: atoms for name, atoms in named.items() if name not in ledger}
+            ledger.prove(todo)
             progress = make_progress()
             progress.start(f"labels by {labeller.method}", len(todo))
             for name, result in labeller(todo):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +23,9 @@ from surveyor.types import Failure, Labels
 _CHECKSUM = re.compile(r" surveyor_checksum=([0-9a-f]{16})$")
 COST = "surveyor_core_seconds"
 """The key under which a label carries what it cost."""
+
+ENERGY_IS = "surveyor_energy"
+"""The key under which a label says that its energy is a free energy."""
 
 _SEALED_START = re.compile(rb"^[ \d]+\n[^\n]* surveyor_checksum=[0-9a-f]{16}\n", re.MULTILINE)
 
@@ -97,6 +101,9 @@ class Ledger:
         label = self._structures.get(name)
         return failed + (float(label.info.get(COST, 0.0)) if label is not None else 0.0)
 
+    def prove(self, structures: Mapping[str, Atoms]) -> None:
+        """Check that labels of these structures would survive the journal."""
+
     def append(self, name: str, atoms: Atoms, labels: Labels) -> None:
         """Write a label and wait until the disk has it; an id that is there already is left alone.
 
@@ -116,6 +123,8 @@ class Ledger:
             labelled.info[COST] = round(labels.core_seconds, 3)
         if labels.doubt:
             labelled.info[DOUBT] = labels.doubt
+        if labels.free_energy:
+            labelled.info[ENERGY_IS] = "free energy"
         content = _seal(labelled).encode()
         append_durably(self.path, content, self._end)
         self._end += len(content)
