@@ -64,6 +64,7 @@ def label_file(
     """Label every structure of a file. The same command goes on after a kill and tries failed ones again.
 
     Labels are kept in OUTPUT.ledger the moment they arrive; the output is written when all have been tried.
+    An output is of one method: with another calculator, other settings or fewer structures, name another one.
 
     Example: surveyor label picks.extxyz -o labelled.extxyz -c pyscf -s functional=pbe -s basis=def2-svp
     """
@@ -71,6 +72,7 @@ def label_file(
         from surveyor.campaign import CampaignLock
         from surveyor.config import build_labeller
         from surveyor.labelling import Ledger
+        from surveyor.labelling.manifest import begin
         from surveyor.structures import read_structures, structure_id, with_labels, write_structures
         from surveyor.structures.labels import labels_of
         from surveyor.structures.writing import check_output
@@ -84,9 +86,10 @@ def label_file(
         failed: dict[str, str] = {}
         new = 0
         with CampaignLock(folder):
-            labeller = build_labeller(section, folder)
+            labeller = begin(folder, build_labeller(section, folder), named)
             ledger = Ledger(folder / "labels", labeller.method)
             todo = {name: atoms for name, atoms in named.items() if name not in ledger}
+            ledger.prove(todo)
             progress = make_progress()
             progress.start(f"labels by {labeller.method}", len(todo))
             for name, result in labeller(todo):

@@ -25,6 +25,8 @@ from surveyor.types import Failure, Labels
 COST = "surveyor_core_seconds"
 """The key under which a label carries what it cost."""
 
+ENERGY_IS = "surveyor_energy"
+"""The key under which a label says that its energy is a free energy."""
 
 GROUPS = ("config_type", "reaction")
 """Keys of a structure's origin that a label keeps, where they are plain words."""
@@ -273,6 +275,8 @@ def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
         labelled.info[COST] = round(labels.core_seconds, 3)
     if labels.doubt:
         labelled.info[DOUBT] = _plain_text(labels.doubt)
+    if labels.free_energy:
+        labelled.info[ENERGY_IS] = "free energy"
     for key in GROUPS:
         value = atoms.info.get(key)
         if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.+-]*", value):
