@@ -31,6 +31,8 @@ _REFUSED = {
     "netcdftrajectory": f"a NetCDF trajectory: {TYPES}",
     "postgresql": "the name of a database server",
     "mysql": "the name of a database server",
+    "nwchem-in": "an input of NWChem, which ASE's reader can search without end",
+    "onetep-in": "an input of ONETEP, which may name other files to read",
 }
 _SIGN = re.compile(r"[A-Z][a-z]?[0-9]{0,3}|[0-9]{1,3}")
 """What stands for an element in files, and as the key of an error where it is none."""
@@ -140,7 +142,7 @@ def _format_of(plain: Path, path: Path) -> str:
     if form in _REFUSED:
         raise StructureError(
             f"{path.name} is {_REFUSED[form]}",
-            expected=f"a file that names the element of every atom ({KNOWN})",
+            expected=f"a file of structures that names the element of every atom ({KNOWN})",
             todo="convert it to extxyz, with the elements",
         )
     return form
