@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from typer.core import TyperGroup
 
 from surveyor.cli.guard import guarded
@@ -147,15 +146,12 @@ def _section(
 
 def _key_value(text: str) -> tuple[str, Any]:
     from surveyor.errors import ConfigError
+    from surveyor.specs import parse_yaml
 
     key, equals, value = text.partition("=")
-    try:
-        content = yaml.safe_load(value)
-    except yaml.YAMLError:
-        equals = ""
     if not (key and equals):
         raise ConfigError(f"--set {text}", expected="key=value, such as functional=pbe")
-    return key, content
+    return key, parse_yaml(value, f"--set {key}")
 
 
 for command in (export, collect, held, release, repair):
