@@ -326,7 +326,7 @@ def test_an_import_that_fails_or_prints(
             CalculatorSpec(f"broken_{number}:X").load_class()
     local_module(
         tmp_path, monkeypatch, "chatty_module",
-        "import os\nprint('hello')\nos.write(1, b'fd')\nos.system('echo shell')\nclass X: pass\n",
+        "import os\nprint('hello')\nos.write(1, b'fd\\n')\nos.system('echo shell')\nclass X: pass\n",
     )  # fmt: skip
     CalculatorSpec("chatty_module:X").load_class()
     out, err = capfd.readouterr()
