@@ -261,7 +261,5 @@ def test_what_was_released_stays_released(tmp_path: Path) -> None:
         again.quarantine("0" * 32, "?")
 
 
-
-
 def test_errors_are_of_one_family() -> None:
     assert issubclass(LabellingError, SurveyorError)
