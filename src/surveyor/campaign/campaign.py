@@ -11,12 +11,16 @@ from functools import cached_property
 from pathlib import Path
 
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
+from surveyor.campaign.extension import check_extensions, extended_pool, own_labels
 from surveyor.campaign.forgetting import forgetting
-from surveyor.campaign.latent_map import MAP, write_map
+from surveyor.campaign.inputs import INPUTS, check_inputs
+from surveyor.campaign.latent_map import read_map, write_map
+from surveyor.campaign.own_potentials import MODEL, open_own, record_old_ones, save_own, training_record
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -25,7 +29,7 @@ from surveyor.campaign.records import (
     core_hours,
     keep_settings,
     read_campaign,
-    read_json,
+    read_picks,
     round_folder,
     training_settings,
     wall_hours,
@@ -33,16 +37,15 @@ from surveyor.campaign.records import (
     write_round,
 )
 from surveyor.campaign.validation import split_validation
-from surveyor.errors import CampaignError
+from surveyor.errors import CampaignError, notice
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.rules import Harvest, harvest, screen, settled
 from surveyor.metrics import errors
 from surveyor.progress import Progress, Silent
 from surveyor.structures.identity import structure_id
+from surveyor.structures.label_keys import reference_energies
 from surveyor.structures.writing import write_structures
 from surveyor.types import Failure, Labeller, Labels, Potential
-
-TRAINING = "training.json"
 
 POOL_USED_UP = "every structure of the pool is labelled or failed"
 
@@ -60,7 +63,8 @@ class Campaign:
         progress: told where the work stands.
 
     Raises:
-        CampaignError: the folder belongs to another method, or to a newer version.
+        CampaignError: the folder belongs to another method, or to a newer version; an input holds something
+            else than it did.
         LabellingError: the journal is damaged.
     """
 
@@ -70,8 +74,13 @@ class Campaign:
         self.progress = progress or Silent()
         self._claim(method)
         self.ledger = Ledger(folder / "labels", method)
-        self._start = {structure_id(atoms): atoms for atoms in plan.start}
-        self._pool = CandidatePool(plan.pool, self._start, plan.feature_map, self.progress)
+        if not (folder / INPUTS).is_file():
+            record_old_ones(folder)
+        check_inputs(folder, plan.sources)
+        check_extensions(folder)
+        self.pool = extended_pool(folder, plan.pool, plan.potential.elements)
+        self.start = self.start_of(None)
+        self._pool = CandidatePool(self.pool, self.start, plan.feature_map, self.progress)
         self._waiting: dict[str, Atoms] = {}
         self._seconds: dict[str, float] = {}
 
@@ -81,13 +90,42 @@ class Campaign:
             write_json(self.folder / STATE, {"schema": SCHEMA, "method": method, "potential": fingerprint})
             return
         state = read_campaign(self.folder).state
-        for key, now in (("method", method), ("potential", self.plan.potential.fingerprint)):
+        model = self.plan.paths.get("model", "the model")
+        for key, now, what in (
+            ("method", method, "the labelling method"),
+            ("potential", self.plan.potential.fingerprint, str(model)),
+        ):
             if state[key] != now:
                 raise CampaignError(
-                    f"the campaign {self.folder} was started with {key} {state[key]}, now it is {now}",
+                    f"the campaign {self.folder} was started with {key} {state[key]}, "
+                    f"now it is {now} ({what})",
                     expected="one labelling method and one pretrained potential a campaign",
                     todo="restore the settings and package versions, or start a campaign in another folder",
                 )
+
+    def start_of(self, number: int | None) -> dict[str, Atoms]:
+        """id → labelled structure that a round was given: the start set, and labels added until then."""
+        given = [*self.plan.start, *own_labels(self.folder, number).structures]
+        return {structure_id(atoms): atoms for atoms in given}
+
+    @cached_property
+    def references(self) -> dict[int, float]:
+        """Reference energies from isolated atoms, where these cover the elements of the data; else none."""
+        found = reference_energies([*self.plan.isolated, *own_labels(self.folder).isolated])
+        if not found:
+            return {}
+        given = (*self.start.values(), *self.plan.test)
+        elements = self._pool.elements | {int(z) for atoms in given for z in atoms.numbers}
+        names = " ".join(chemical_symbols[z] for z in sorted(found))
+        lacking = " ".join(chemical_symbols[z] for z in sorted(elements - found.keys()))
+        if lacking:
+            notice(
+                f"the isolated atoms {names} do not cover {lacking} of the data: set aside; reference "
+                "energies are fitted to the labels"
+            )
+            return {}
+        notice(f"reference energies are those of the isolated atoms {names}, not fitted to the labels")
+        return {z: energy for z, energy in found.items() if z in self.plan.potential.elements}
 
     @property
     def rounds(self) -> tuple[RoundRecord, ...]:
@@ -163,6 +201,7 @@ class Campaign:
         number = self.number
         came = Harvest() if number == 0 else self._harvest(number)
         _ = self._pool.featurised  # a stage of its own, before the others are timed
+        _ = self.references  # said before anything is paid for
         self._keep_map()
         labelled = self._labelled()
         potential = self._before() if number == 0 else self._train(number, labelled)
@@ -180,21 +219,21 @@ class Campaign:
     # ---- parts of a round -------------------------------------------------------------------------
 
     def _labelled(self) -> dict[str, Atoms]:
-        return {**self._start, **self.ledger.trusted}
+        return {**self.start, **self.ledger.trusted}
 
     def _settled(self, name: str) -> bool:
         return settled(self.ledger, self.plan.label_rules, name)
 
     def _untouchable(self) -> set[str]:
         """Structures that must not be picked again: their label failed, or is in quarantine."""
-        return {*self.ledger.failures, *self.ledger.quarantined}
+        return {*self.ledger.failures, *self.ledger.quarantined, *self._pool.isolated}
 
     def _chosen(self, number: int) -> dict[str, int]:
-        """id → pool index of the round's picks."""
+        """id → pool index of the round's picks, without those of which somebody has added a label since."""
         path = round_folder(self.folder, number) / "selection.json"
         if not path.is_file():
             self._select(number, path)
-        return {pick["id"]: pick["index"] for pick in read_json(path)["picks"]}
+        return {name: index for name, index in read_picks(path).items() if name not in self.start}
 
     def _select(self, number: int, path: Path) -> None:
         left = self._pool.left({*self._labelled(), *self._untouchable()})
@@ -223,31 +262,36 @@ class Campaign:
     def _harvest(self, number: int) -> Harvest:
         """What came of the round's batch, once the suspicious labels are held back."""
         batch, rules = self._chosen(number), self.plan.label_rules
+        if not batch:
+            return Harvest()
         if all(self._settled(name) for name in batch):
-            screen(self.ledger, rules, self._start, batch)
+            screen(self.ledger, rules, self.start, batch)
         return harvest(self.ledger, rules, number, batch)
 
     def _before(self) -> Potential:
         """The pretrained potential; its energies are comparable once its references are re-fitted."""
-        if not self._start:
+        if not self.start:
             return self.plan.potential
-        return self.plan.shift_references(self.plan.potential, list(self._start.values()))
+        return self.plan.shift_references(self.plan.potential, list(self.start.values()))
 
     def _train(self, number: int, labelled: dict[str, Atoms]) -> Potential:
         folder = round_folder(self.folder, number)
-        path = folder / "potential.model"
-        if path.is_file():
-            self._seconds["training"] = read_json(folder / TRAINING)["seconds"]
-            return self.plan.open_potential(path)
+        if (folder / MODEL).is_file():
+            self._seconds["training"] = float(training_record(folder).get("seconds", 0.0))
+            return open_own(folder, self.plan.open_potential)
         train, valid = split_validation(labelled, self.plan.valid_fraction, self.plan.seed)
         write_structures(folder / "train.extxyz", [*train, *valid])
         with self._stage("training"):
             potential = self.plan.trainer(
-                self._origin(number), train, valid, seed=self.plan.seed + number, workdir=folder / "training"
+                self._origin(number),
+                train,
+                valid,
+                seed=self.plan.seed + number,
+                workdir=folder / "training",
+                references=self.references,
             )
         keep_settings(folder / "training", folder)
-        write_json(folder / TRAINING, {"seconds": self._seconds["training"]})
-        potential.save(path)
+        save_own(potential, folder, {"seconds": self._seconds["training"]})
         shutil.rmtree(folder / "training", ignore_errors=True)
         return potential
 
@@ -255,7 +299,7 @@ class Campaign:
         """The potential that the round's training starts from."""
         if not self.plan.continued or number == 1:
             return self.plan.potential
-        return self.plan.open_potential(round_folder(self.folder, number - 1) / "potential.model")
+        return open_own(round_folder(self.folder, number - 1), self.plan.open_potential)
 
     def _forgetting(self, number: int, potential: Potential) -> dict[str, dict[str, float]]:
         tuned = potential if number else None
@@ -332,13 +376,17 @@ class Campaign:
         self.progress.finish()
 
     def _keep_map(self) -> None:
-        """Write where all structures lie, for the report, unless that was done already."""
-        if (self.folder / MAP).is_file():
+        """Write where all structures lie, for the report, unless that was done already for these."""
+        found = read_map(self.folder)
+        if found is not None and (len(found.pool), len(found.start)) == (
+            len(self._pool.featurised),
+            len(self.start),
+        ):
             return
-        start = self._pool.features_of(self._start)
+        start = self._pool.features_of(self.start)
         structures = {
-            "pool": self.plan.pool,
-            "start": [self._start[name] for name in start.ids],
+            "pool": self.pool,
+            "start": [self.start[name] for name in start.ids],
             "test": self.plan.test,
         }
         write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)
