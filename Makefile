@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One thread a process: the models are small, and processes share the cores better than threads do.
 ONE    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test test-slow test-browser test-chaos test-engines test-slurm lint clean
+.PHONY: install demo test test-slow test-browser test-chaos test-fuzz test-engines test-slurm lint clean
 
 install: $(VENV)/core.stamp
 
@@ -38,6 +38,10 @@ test-browser: $(VENV)/dev.stamp
 # A hundred kills, full disks (as root) and calculators that misbehave; prints the counts.
 test-chaos: $(VENV)/dev.stamp
 	$(ONE) $(BIN)/python -m pytest -m chaos -s
+
+# Journals damaged in every way, odd values through every writer, odd files beside results; prints the counts.
+test-fuzz: $(VENV)/dev.stamp
+	$(ONE) $(BIN)/python -m pytest -m fuzz -s
 
 # Dask and Parsl workers on this machine, killed in the middle of a job.
 test-engines: $(VENV)/dev.stamp

@@ -12,7 +12,6 @@ import threading
 import time
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -22,7 +21,6 @@ from ase.calculators.emt import EMT
 from conftest import rattled
 from surveyor.errors import LabellingError, SurveyorError
 from surveyor.labelling import GFN2, CalculatorSpec, Ledger, LocalLabeller, compute
-from surveyor.labelling.journal import Journal
 from surveyor.labelling.screening import Screening
 from surveyor.labelling.spool import (
     STALE,
@@ -267,9 +265,6 @@ if __name__ == "__main__":
     assert len(log.read_text().split()) == 1
 
 
-# ---- the journal ------------------------------------------------------------------------------------
-
-
 def filled(folder: Path, n: int = 5) -> tuple[Ledger, dict]:
     ledger, structures = Ledger(folder, "emt"), todo(n)
     for name, atoms in structures.items():
@@ -277,103 +272,6 @@ def filled(folder: Path, n: int = 5) -> tuple[Ledger, dict]:
         assert isinstance(labels, Labels)
         ledger.append(name, atoms, labels)
     return ledger, structures
-
-
-def test_the_journal_opens_with_what_was_told_and_plain_ase_reads_it(tmp_path: Path) -> None:
-    ledger, structures = filled(tmp_path)
-    ledger.append_failure("f" * 32, Failure("no luck"))
-    again = Ledger(tmp_path, "emt")
-    assert list(again.structures) == list(structures)
-    assert again.failures == {"f" * 32: ["no luck"]}
-    for atoms in ase.io.read(ledger.path, ":"):
-        name = atoms.info["surveyor_id"]
-        assert structure_id(atoms) == name
-        labels = compute(EMT_SPEC, structures[name])
-        assert isinstance(labels, Labels)
-        assert atoms.info["REF_energy"] == labels.energy
-        np.testing.assert_allclose(atoms.arrays["REF_forces"], labels.forces, atol=1e-8)
-
-
-def test_a_journal_cut_anywhere_keeps_every_whole_frame(tmp_path: Path) -> None:
-    ledger, structures = filled(tmp_path)
-    content = ledger.path.read_bytes()
-    ends = [0]
-    for atoms in structures.values():
-        ends.append(content.index(b"\n", ends[-1]) + 1)  # count line
-        for _ in range(len(atoms) + 1):
-            ends[-1] = content.index(b"\n", ends[-1]) + 1
-    assert ends[-1] == len(content)
-    for cut in [*range(0, len(content), 37), len(content) - 1]:
-        ledger.path.write_bytes(content[:cut])
-        whole = sum(1 for end in ends[1:] if end <= cut)
-        reader = Ledger(tmp_path, "emt", read_only=True)
-        assert len(reader) == whole
-        assert ledger.path.read_bytes() == content[:cut]
-        opened = Ledger(tmp_path, "emt")
-        assert list(opened.structures) == list(structures)[:whole]
-        assert ledger.path.read_bytes() == content[: ends[whole]]
-
-
-def test_the_journal_goes_on_after_a_torn_frame(tmp_path: Path) -> None:
-    ledger, structures = filled(tmp_path)
-    content = ledger.path.read_bytes()
-    ledger.path.write_bytes(content[:-10])
-    opened = Ledger(tmp_path, "emt")
-    last = list(structures)[-1]
-    assert last not in opened
-    labels = compute(EMT_SPEC, structures[last])
-    assert isinstance(labels, Labels)
-    opened.append(last, structures[last], labels)
-    assert ledger.path.read_bytes() == content
-
-
-def test_a_journal_that_was_edited_is_an_error_and_stays_as_it_is(tmp_path: Path) -> None:
-    ledger, _ = filled(tmp_path)
-    content = ledger.path.read_bytes()
-    edited = content.replace(b"REF_energy=", b"REF_energy=9", 1)
-    ledger.path.write_bytes(edited)
-    with pytest.raises(LabellingError, match="frame 0 is damaged, and whole frames follow"):
-        Ledger(tmp_path, "emt")
-    assert ledger.path.read_bytes() == edited
-
-
-def test_the_journal_takes_a_label_once_and_only_for_its_structure(tmp_path: Path) -> None:
-    ledger, structures = filled(tmp_path, 2)
-    content = ledger.path.read_bytes()
-    (name, atoms), (other, _) = structures.items()
-    ledger.append(name, atoms, Labels(0.0, np.zeros((len(atoms), 3))))
-    assert ledger.path.read_bytes() == content
-    with pytest.raises(LabellingError, match="not of this structure"):
-        ledger.append(other, atoms, Labels(0.0, np.zeros((len(atoms), 3))))
-    with pytest.raises(LabellingError, match="read-only"):
-        Ledger(tmp_path, "emt", read_only=True).append(name, atoms, Labels(0.0, np.zeros((len(atoms), 3))))
-
-
-def test_a_full_disk_leaves_the_journal_whole(tmp_path: Path) -> None:
-    ledger, structures = filled(tmp_path, 3)
-    content = ledger.path.read_bytes()
-    script = f"""
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path
-from conftest import rattled
-from surveyor.errors import SurveyorError
-from surveyor.labelling import CalculatorSpec, Ledger, compute
-from surveyor.structures import structure_id
-atoms = rattled(1, 99)[0]
-labels = compute(CalculatorSpec("ase.calculators.emt.EMT"), atoms)
-ledger = Ledger(Path({str(tmp_path)!r}), "emt")
-resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) + 100},) * 2)  # 100 bytes are left
-try:
-    ledger.append(structure_id(atoms), atoms, labels)
-except SurveyorError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True)
-    assert "could not write" in done.stdout, done.stderr
-    assert ledger.path.read_bytes() == content
-    assert list(Ledger(tmp_path, "emt").structures) == list(structures)
 
 
 # ---- quarantine -------------------------------------------------------------------------------------
@@ -448,18 +346,6 @@ def test_what_was_released_stays_released(tmp_path: Path) -> None:
         again.release(second)
     with pytest.raises(LabellingError, match="there is no label"):
         again.quarantine("0" * 32, "?")
-
-
-def test_a_torn_line_of_a_journal_is_cut(tmp_path: Path) -> None:
-    path = tmp_path / "j.jsonl"
-    journal = Journal(path)
-    journal.append("a", reason="one")
-    whole = path.read_bytes()
-    journal.append("b", reason="two")
-    path.write_bytes(path.read_bytes()[:-5])
-    assert Journal(path, read_only=True).names == ["a"]
-    assert Journal(path).names == ["a"]
-    assert path.read_bytes() == whole
 
 
 def test_a_result_that_cannot_be_written_is_kept_until_it_can_be(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from surveyor.cli.handoff import AsJson, collect, export
 from surveyor.cli.held import held, release
 from surveyor.cli.progress import make_progress
 from surveyor.cli.reasons import print_reasons
+from surveyor.cli.repair import repair
 
 if TYPE_CHECKING:
     from surveyor.config import LabelConfig
@@ -158,5 +159,5 @@ def _key_value(text: str) -> tuple[str, Any]:
     return key, content
 
 
-for command in (export, collect, held, release):
+for command in (export, collect, held, release, repair):
     app.command()(command)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import math
 import os
+import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,12 +20,22 @@ from surveyor.structures.writing import write_error
 def append_durably(path: Path, content: bytes, end: int) -> None:
     """Append and wait for the disk; after a failed write the file is cut back to `end` bytes.
 
+    Args:
+        end: length of the file before, as the caller knows it.
+
     Raises:
-        SurveyorError: the disk is full, or the file cannot be written.
+        LabellingError: the file has another length: somebody else writes to it, or took it away.
+        SurveyorError: the disk is full, the file cannot be written, or it is a symbolic link.
     """
     try:
-        # Unbuffered: what a failed write leaves in a buffer would be written after the cut.
-        with path.open("ab", buffering=0) as file:
+        with own_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT) as file:
+            length = os.fstat(file.fileno()).st_size
+            if length != end:
+                raise LabellingError(
+                    f"{path} has {length} bytes, where this process left {end}",
+                    expected="one process that writes to it",
+                    todo="see what else writes there, and run the same command again; nothing was written",
+                )
             try:
                 rest = memoryview(content)
                 while rest:
@@ -30,8 +44,51 @@ def append_durably(path: Path, content: bytes, end: int) -> None:
             except OSError:
                 cut(file, end)
                 raise
+        if end == 0:
+            _keep_name(path)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+@contextlib.contextmanager
+def own_file(path: Path, flags: int) -> Iterator[IO[bytes]]:
+    """A file of our own, unbuffered; where a link, a pipe or the like lies under its name, it is left alone.
+
+    Unbuffered: what a failed write leaves in a buffer would be written after the cut.
+
+    Raises:
+        LabellingError: it is no ordinary file.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for its other end.
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+        raise _not_ours(path) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_ours(path)
+    mode = "rb" if flags & (os.O_WRONLY | os.O_RDWR) == 0 else "r+b" if flags & os.O_RDWR else "ab"
+    with open(descriptor, mode, buffering=0) as file:  # noqa: PTH123  (a descriptor, not a path)
+        yield file
+
+
+def _not_ours(path: Path) -> LabellingError:
+    return LabellingError(
+        f"{path} is a symbolic link, a pipe or the like",
+        expected="an ordinary file that Surveyor wrote",
+        todo="see who put it there, and move it away",
+    )
+
+
+def _keep_name(path: Path) -> None:
+    """Wait until the disk has the name of a new file, too."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def cut(file: IO[bytes], end: int) -> None:
@@ -51,22 +108,37 @@ class Journal:
         path: made with the first entry.
         read_only: open without cutting, and refuse to append.
 
-    `released` holds the structures that were ever released.
+    `released` holds the structures that were ever released, `damaged` the numbers of lines that say nothing
+    that can be read; they are passed over.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self.read_only = read_only
         self.released: set[str] = set()
+        self.damaged: list[int] = []
         self._by_name: dict[str, list[dict[str, Any]]] = {}
-        content = path.read_bytes() if path.exists() else b""
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content) and not read_only:
-            with path.open("r+b") as file:
-                cut(file, len(whole))
-        self._end = len(whole)
-        for line in whole.splitlines():
-            self._take(json.loads(line))
+        content = b""
+        if path.exists():
+            with own_file(path, os.O_RDONLY) as file:
+                content = file.read()
+        *lines, rest = content.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            if entry := _entry(line):
+                self._take(entry)
+            else:
+                self.damaged.append(number)
+        self._end = len(content) - len(rest)
+        if last := _entry(rest):  # whole, but for its line end
+            self._take(last)
+        if not rest or read_only:
+            return
+        if last:
+            append_durably(path, b"\n", len(content))
+            self._end = len(content) + 1
+        else:
+            with own_file(path, os.O_RDWR) as file:
+                cut(file, self._end)
 
     def append(self, name: str, **entry: object) -> None:
         """Write an entry.
@@ -105,3 +177,17 @@ class Journal:
     def names(self) -> list[str]:
         """The structures about which anything stands, in the order of their first entries."""
         return list(self._by_name)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """What a line says, or None where it says nothing that can be used."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+        return None
+    numbers = [entry.get("time", 0.0), entry.get("core_seconds", 0.0)]
+    if not all(isinstance(n, int | float) and math.isfinite(n) and n >= 0 for n in numbers):
+        return None
+    return entry if entry.get("released") is True or isinstance(entry.get("reason"), str) else None

@@ -1,50 +1,65 @@
-"""The journal of paid labels: append-only extended XYZ, one checksummed frame a label."""
+"""The journal of paid labels: append-only, one sealed frame a label."""
 
 from __future__ import annotations
 
-import hashlib
 import io
+import json
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import numpy as np
 from ase import Atoms
-from ase.io import iread, write
 
-from surveyor.errors import LabellingError
-from surveyor.labelling.journal import Journal, append_durably, cut
+from surveyor.errors import LabellingError, SurveyorError, notice
+from surveyor.labelling.journal import Journal, append_durably, cut, own_file
 from surveyor.labelling.screening import DOUBT
+from surveyor.labelling.sealing import Scan, recover, scan, seal, unseal, why_unreadable
 from surveyor.structures.identity import structure_id
-from surveyor.structures.labels import labels_of, with_labels
-from surveyor.structures.writing import write_error
+from surveyor.structures.labels import with_labels
+from surveyor.structures.writing import atomic_write, write_error
 from surveyor.types import Failure, Labels
 
-_CHECKSUM = re.compile(r" surveyor_checksum=([0-9a-f]{16})$")
 COST = "surveyor_core_seconds"
 """The key under which a label carries what it cost."""
 
-_SEALED_START = re.compile(rb"^[ \d]+\n[^\n]* surveyor_checksum=[0-9a-f]{16}\n", re.MULTILINE)
+
+def essential(atoms: Atoms) -> Atoms:  # TEMPORARY until structures.identity has it
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for k in ("total_charge", "total_spin"):
+        if k in atoms.info:
+            bare.info[k] = atoms.info[k]
+    return bare
+
+
+GROUPS = ("config_type", "reaction")
+"""Keys of a structure's origin that a label keeps, where they are plain words."""
 
 
 class Ledger:
     """Labels of one method, on disk the moment they arrive; never rewritten.
 
-    Opening cuts a torn last frame (a crash while it was written). A frame that is damaged further up is an
-    error: something other than Surveyor changed the file.
+    Opening cuts what an interrupted write has left behind the last whole frame. Everything else that does
+    not fit its seal is an error, and so are fewer labels than were paid for: something other than Surveyor
+    changed the file. `repair` keeps what is whole.
 
     A label in quarantine stays in the journal, for it was paid for; a second journal names it and the reason,
     until a person releases it.
 
     Args:
-        folder: holds `<method>.extxyz`, `<method>.failures.jsonl` and `<method>.quarantine.jsonl`.
+        folder: holds `<method>.extxyz`, `<method>.paid.json` (how many labels), `<method>.failures.jsonl` and
+            `<method>.quarantine.jsonl`.
         method: name of code and settings.
-        read_only: open without cutting a torn frame, and refuse to append.
+        read_only: open without cutting, and refuse to append.
+        paid: labels that were paid for so far, as far as the caller knows.
 
     Raises:
-        LabellingError: a damaged frame.
+        LabellingError: the journal is damaged or missing, or labels are missing from it.
     """
 
-    def __init__(self, folder: Path, method: str, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, method: str, *, read_only: bool = False, paid: int = 0) -> None:
         self.path = folder / f"{method}.extxyz"
         self.read_only = read_only
         self._structures: dict[str, Atoms] = {}
@@ -53,9 +68,18 @@ class Ledger:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise write_error(folder, error) from error
-        self._end = self._load()
+        self._end = self._load(max(paid, paid_labels(self.path)))
         self._failures = Journal(folder / f"{method}.failures.jsonl", read_only=read_only)
+        for number in self._failures.damaged:
+            notice(f"{self._failures.path}, line {number}, is damaged: a failed attempt is forgotten")
         self._quarantine = Journal(folder / f"{method}.quarantine.jsonl", read_only=read_only)
+        if self._quarantine.damaged:
+            raise LabellingError(
+                f"{self._quarantine.path}, line {self._quarantine.damaged[0]}, is damaged: "
+                "it holds back a label that nobody should train on",
+                expected="a file that only Surveyor writes to",
+                todo="restore it from a copy, or mend the line by hand",
+            )
 
     def __len__(self) -> int:
         return len(self._structures)
@@ -97,11 +121,28 @@ class Ledger:
         label = self._structures.get(name)
         return failed + (float(label.info.get(COST, 0.0)) if label is not None else 0.0)
 
+    def prove(self, structures: Mapping[str, Atoms]) -> None:
+        """Show that the labels of these structures will survive the journal, before anything is paid for.
+
+        Raises:
+            LabellingError: a structure comes out of its frame with another id.
+        """
+        for name, atoms in structures.items():
+            nothing = Labels(0.0, np.zeros((len(atoms), 3)))
+            again = unseal(seal(_frame(name, atoms, nothing)))
+            if again is None or structure_id(again) != name:
+                raise LabellingError(
+                    f"structure {name} ({atoms.symbols}) would not come out of the journal as it goes in",
+                    expected="a structure that extended XYZ can hold",
+                    todo="look at its positions, cell, charge and magnetic moments",
+                )
+
     def append(self, name: str, atoms: Atoms, labels: Labels) -> None:
         """Write a label and wait until the disk has it; an id that is there already is left alone.
 
         Raises:
-            LabellingError: the id does not belong to the structure, or the ledger is read-only.
+            LabellingError: the id does not belong to the structure, the label is not of real, finite numbers,
+                or the ledger is read-only.
             SurveyorError: the disk is full; the journal stays whole.
         """
         if self.read_only:
@@ -110,16 +151,14 @@ class Ledger:
             raise LabellingError(f"label {name} is not of this structure", expected=structure_id(atoms))
         if name in self._structures:
             return
-        labelled = with_labels(atoms, labels)
-        labelled.info["surveyor_id"] = name
-        if labels.core_seconds:
-            labelled.info[COST] = round(labels.core_seconds, 3)
-        if labels.doubt:
-            labelled.info[DOUBT] = labels.doubt
-        content = _seal(labelled).encode()
+        content = seal(_frame(name, atoms, labels))
+        labelled = unseal(content)
+        if labelled is None or structure_id(labelled) != name:
+            raise LabellingError(f"label {name} would not come out of the journal as it goes in")
         append_durably(self.path, content, self._end)
         self._end += len(content)
         self._structures[name] = labelled
+        self._keep_count()
 
     def append_failure(self, name: str, failure: Failure) -> None:
         """Record a failed attempt."""
@@ -162,77 +201,117 @@ class Ledger:
             todo="check the id",
         )
 
-    def _load(self) -> int:
+    def _load(self, paid: int) -> int:
         """Read all whole frames; return the length of the file that they take."""
-        if not self.path.exists():
-            return 0
-        end = 0
-        with self.path.open("rb") as file:
-            while frame := _next_frame(file):
-                atoms = _unseal(frame)
-                if atoms is None:
-                    break
-                self._structures[str(atoms.info["surveyor_id"])] = atoms
-                end += len(frame)
-            file.seek(end)
-            rest = file.read()
-        if _holds_whole_frame(rest):
-            raise LabellingError(
-                f"{self.path}: frame {len(self._structures)} is damaged, and whole frames follow it",
-                expected="a journal that only Surveyor writes to",
-                todo="restore the file from a copy, or move the damaged frame out by hand",
+        found = Scan([], 0, b"", True)
+        if self.path.exists():
+            try:
+                with own_file(self.path, os.O_RDONLY) as raw, io.BufferedReader(raw) as file:  # type: ignore[type-var]
+                    found = scan(file)
+            except OSError as error:
+                raise LabellingError(f"cannot read {self.path}: {error.strerror or error}") from error
+        # A disk that lost the end of a label it had confirmed has lost this one label.
+        torn = bool(found.rest) and found.torn
+        if not found.torn or len(found.atoms) + torn < paid:
+            raise self._damaged(found, paid)
+        for atoms in found.atoms:
+            self._structures[str(atoms.info["surveyor_id"])] = atoms
+        if self.read_only:
+            return found.end
+        if found.rest:
+            notice(
+                f"{self.path}: {len(found.rest)} bytes of an unfinished label were cut (an interrupted write)"
             )
-        if rest and not self.read_only:
-            with self.path.open("r+b") as file:
-                cut(file, end)
-        return end
+            with own_file(self.path, os.O_RDWR) as file:
+                cut(file, found.end)
+        if len(self) != paid_labels(self.path):
+            self._keep_count()
+        return found.end
+
+    def _damaged(self, found: Scan, paid: int) -> LabellingError:
+        mend = f"surveyor label repair {self.path.parent.parent}"
+        if not self.path.exists():
+            return LabellingError(
+                f"{self.path} is missing; {paid} labels were paid for",
+                expected="the journal where it was",
+                todo=f"restore it from a copy; if it is lost for good, {mend} --accept-loss",
+            )
+        if found.torn:
+            what, whole = "was cut short", len(found.atoms)
+        else:
+            content = self.path.read_bytes()
+            what, whole = f"is damaged: {why_unreadable(content)}", len(recover(content))
+        count = f"{whole} of {paid}" if paid else f"{whole}"
+        return LabellingError(
+            f"{self.path} {what}. {count} labels are whole; nothing was changed",
+            expected="a journal that only Surveyor writes to",
+            todo=f"restore it from a copy, or keep what is whole: {mend}",
+        )
+
+    def _keep_count(self) -> None:
+        """Put on record how many labels the journal holds; a full disk does not stand in the way."""
+        try:
+            keep_count(self.path, len(self))
+        except SurveyorError as error:
+            notice(f"{error.got}; the label itself is safe")
 
 
-def _seal(atoms: Atoms) -> str:
-    """The frame as extended XYZ with its checksum at the end of the comment line."""
-    buffer = io.StringIO()
-    write(buffer, atoms, format="extxyz")
-    count, comment, rest = buffer.getvalue().split("\n", 2)
-    return f"{count}\n{comment} surveyor_checksum={_checksum(count, comment, rest)}\n{rest}"
+def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
+    """What the journal keeps: all that decides the numbers, the numbers, and a few known keys.
+
+    Raises:
+        LabellingError: the label is not of real, finite numbers.
+    """
+    if fault := labels.fault(len(atoms)):
+        raise LabellingError(
+            f"label {name} is none: {fault}",
+            expected="real, finite numbers: an energy, forces (atoms, 3), perhaps a stress of six components",
+            todo="compute it again",
+        )
+    labelled = with_labels(essential(atoms), labels)
+    labelled.info["surveyor_id"] = name
+    if labels.core_seconds:
+        labelled.info[COST] = round(labels.core_seconds, 3)
+    if labels.doubt:
+        labelled.info[DOUBT] = _plain_text(labels.doubt)
+    for key in GROUPS:
+        value = atoms.info.get(key)
+        if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.+-]*", value):
+            labelled.info[key] = value
+        elif isinstance(value, int | np.integer) and not isinstance(value, bool):
+            labelled.info[key] = int(value)
+    return labelled
 
 
-def _checksum(count: str, comment: str, rest: str) -> str:
-    return hashlib.sha256("\n".join((count, comment, rest)).encode()).hexdigest()[:16]
+def _plain_text(text: str) -> str:
+    """Words that extended XYZ holds as they are: printable ASCII without quotes and backslashes."""
+    words = " ".join(text.encode("ascii", "replace").decode().split())
+    return re.sub(r"[^ !#-&(-\[\]-~]", "?", words)[:500] or "no reason given"
 
 
-def _unseal(frame: bytes) -> Atoms | None:
-    """The structure, or None where the frame is not whole."""
+def _tally(path: Path) -> Path:
+    return path.with_name(f"{path.name.removesuffix('.extxyz')}.paid.json")
+
+
+def paid_labels(path: Path) -> int:
+    """How many labels a journal holds, as was put on record; 0 where nothing is."""
+    tally = _tally(path)
+    if not tally.exists():
+        return 0
     try:
-        count, sealed, rest = frame.decode().split("\n", 2)
-    except (UnicodeDecodeError, ValueError):
-        return None
-    match = _CHECKSUM.search(sealed)
-    if match is None or _checksum(count, sealed[: match.start()], rest) != match.group(1):
-        return None
-    atoms = next(iter(iread(io.StringIO(f"{count}\n{sealed[: match.start()]}\n{rest}"), format="extxyz")))
-    labels_of(atoms)
-    assert isinstance(atoms, Atoms)  # noqa: S101
-    return atoms
+        with own_file(tally, os.O_RDONLY) as file:
+            labels = json.loads(file.read(4096))["labels"]
+        if not isinstance(labels, int):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        notice(f"{tally} is damaged: how many labels were paid for is taken from the journal alone")
+        return 0
+    return labels
 
 
-def _next_frame(file: IO[bytes]) -> bytes:
-    """The bytes of the next frame as far as they are there; empty where no frame starts."""
-    first = file.readline()
-    try:
-        n_atoms = int(first)
-    except ValueError:
-        return b""
-    return first + b"".join(file.readline() for _ in range(n_atoms + 1))
-
-
-def _holds_whole_frame(rest: bytes) -> bool:
-    """Whether a whole frame begins anywhere behind the first byte."""
-    stream = io.BytesIO(rest)
-    for match in _SEALED_START.finditer(rest, 1):
-        stream.seek(match.start())
-        if _unseal(_next_frame(stream)) is not None:
-            return True
-    return False
+def keep_count(path: Path, labels: int) -> None:
+    """Put on record how many labels a journal holds."""
+    atomic_write(_tally(path), lambda file: file.write(json.dumps({"labels": labels}) + "\n"))
 
 
 def reasons_of(journal: Journal) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,4 +31,6 @@ class Retries:
         """When the next attempt may begin, seconds of the Unix epoch; 0: at once."""
         if not failures:
             return 0.0
-        return float(failures[-1]["time"]) + self.wait * 2.0 ** (len(failures) - 1)
+        # A clock that was set back since must not make anybody wait for the time that it told.
+        last = min(float(failures[-1].get("time", 0.0)), time.time())
+        return last + self.wait * 2.0 ** (len(failures) - 1)
