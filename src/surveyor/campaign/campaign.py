@@ -11,16 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
-from surveyor.campaign.extension import check_extensions, extended_pool, own_labels
 from surveyor.campaign.forgetting import forgetting
-from surveyor.campaign.inputs import INPUTS, check_inputs
+from surveyor.campaign.given import Given
 from surveyor.campaign.latent_map import read_map, write_map
-from surveyor.campaign.own_potentials import MODEL, open_own, record_old_ones, save_own, training_record
+from surveyor.campaign.own_potentials import MODEL, open_own, save_own, training_record
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -37,13 +35,11 @@ from surveyor.campaign.records import (
     write_round,
 )
 from surveyor.campaign.validation import split_validation
-from surveyor.errors import CampaignError, notice
+from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.rules import Harvest, harvest, screen, settled
 from surveyor.metrics import errors
 from surveyor.progress import Progress, Silent
-from surveyor.structures.identity import structure_id
-from surveyor.structures.label_keys import reference_energies
 from surveyor.structures.writing import write_structures
 from surveyor.types import Failure, Labeller, Labels, Potential
 
@@ -73,15 +69,11 @@ class Campaign:
         self.plan = plan
         self.progress = progress or Silent()
         self._claim(method)
-        self.ledger = Ledger(folder / "labels", method)
-        if not (folder / INPUTS).is_file():
-            record_old_ones(folder)
-        check_inputs(folder, plan.sources)
-        check_extensions(folder)
-        self.pool = extended_pool(folder, plan.pool, plan.potential.elements)
-        self.start = self.start_of(None)
-        self._pool = CandidatePool(self.pool, self.start, plan.feature_map, self.progress)
+        self.ledger = Ledger(folder / "labels", method, paid=read_campaign(folder).paid)
+        self.given = Given(folder, plan)
+        self._pool = CandidatePool(self.given.pool, self.given.start, plan.feature_map, self.progress)
         self._waiting: dict[str, Atoms] = {}
+        self._proved: set[str] = set()
         self._seconds: dict[str, float] = {}
 
     def _claim(self, method: str) -> None:
@@ -103,29 +95,10 @@ class Campaign:
                     todo="restore the settings and package versions, or start a campaign in another folder",
                 )
 
-    def start_of(self, number: int | None) -> dict[str, Atoms]:
-        """id → labelled structure that a round was given: the start set, and labels added until then."""
-        given = [*self.plan.start, *own_labels(self.folder, number).structures]
-        return {structure_id(atoms): atoms for atoms in given}
-
     @cached_property
     def references(self) -> dict[int, float]:
-        """Reference energies from isolated atoms, where these cover the elements of the data; else none."""
-        found = reference_energies([*self.plan.isolated, *own_labels(self.folder).isolated])
-        if not found:
-            return {}
-        given = (*self.start.values(), *self.plan.test)
-        elements = self._pool.elements | {int(z) for atoms in given for z in atoms.numbers}
-        names = " ".join(chemical_symbols[z] for z in sorted(found))
-        lacking = " ".join(chemical_symbols[z] for z in sorted(elements - found.keys()))
-        if lacking:
-            notice(
-                f"the isolated atoms {names} do not cover {lacking} of the data: set aside; reference "
-                "energies are fitted to the labels"
-            )
-            return {}
-        notice(f"reference energies are those of the isolated atoms {names}, not fitted to the labels")
-        return {z: energy for z, energy in found.items() if z in self.plan.potential.elements}
+        """Reference energies from isolated atoms; empty where they are fitted to the labels."""
+        return self.given.references(self._pool.elements)
 
     @property
     def rounds(self) -> tuple[RoundRecord, ...]:
@@ -175,6 +148,8 @@ class Campaign:
             return {}
         missing = {name: index for name, index in self._chosen(number).items() if not self._settled(name)}
         self._waiting = self._pool.take(missing)
+        self.ledger.prove({name: a for name, a in self._waiting.items() if name not in self._proved})
+        self._proved.update(self._waiting)
         return dict(self._waiting)
 
     def tell(self, name: str, result: Labels | Failure) -> None:
@@ -219,7 +194,7 @@ class Campaign:
     # ---- parts of a round -------------------------------------------------------------------------
 
     def _labelled(self) -> dict[str, Atoms]:
-        return {**self.start, **self.ledger.trusted}
+        return {**self.given.start, **self.ledger.trusted}
 
     def _settled(self, name: str) -> bool:
         return settled(self.ledger, self.plan.label_rules, name)
@@ -233,7 +208,7 @@ class Campaign:
         path = round_folder(self.folder, number) / "selection.json"
         if not path.is_file():
             self._select(number, path)
-        return {name: index for name, index in read_picks(path).items() if name not in self.start}
+        return {name: index for name, index in read_picks(path).items() if name not in self.given.start}
 
     def _select(self, number: int, path: Path) -> None:
         left = self._pool.left({*self._labelled(), *self._untouchable()})
@@ -265,14 +240,14 @@ class Campaign:
         if not batch:
             return Harvest()
         if all(self._settled(name) for name in batch):
-            screen(self.ledger, rules, self.start, batch)
+            screen(self.ledger, rules, self.given.start, batch)
         return harvest(self.ledger, rules, number, batch)
 
     def _before(self) -> Potential:
         """The pretrained potential; its energies are comparable once its references are re-fitted."""
-        if not self.start:
+        if not self.given.start:
             return self.plan.potential
-        return self.plan.shift_references(self.plan.potential, list(self.start.values()))
+        return self.plan.shift_references(self.plan.potential, list(self.given.start.values()))
 
     def _train(self, number: int, labelled: dict[str, Atoms]) -> Potential:
         folder = round_folder(self.folder, number)
@@ -380,13 +355,13 @@ class Campaign:
         found = read_map(self.folder)
         if found is not None and (len(found.pool), len(found.start)) == (
             len(self._pool.featurised),
-            len(self.start),
+            len(self.given.start),
         ):
             return
-        start = self._pool.features_of(self.start)
+        start = self._pool.features_of(self.given.start)
         structures = {
-            "pool": self.pool,
-            "start": [self.start[name] for name in start.ids],
+            "pool": self.given.pool,
+            "start": [self.given.start[name] for name in start.ids],
             "test": self.plan.test,
         }
         write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)

@@ -63,9 +63,10 @@ class Control:
         self.plan = campaign.plan
         self.every = every
         self.folder = campaign.folder / "control"
-        self.ledger = Ledger(self.folder / "labels", method)
-        self._start = campaign.start
-        self._pool = CandidatePool(campaign.pool, {}, self.plan.feature_map, campaign.progress)
+        paid = [int(record.control.get("paid", 0)) for record in campaign.rounds]
+        self.ledger = Ledger(self.folder / "labels", method, paid=max(paid, default=0))
+        self._start = campaign.given.start
+        self._pool = CandidatePool(campaign.given.pool, {}, self.plan.feature_map, campaign.progress)
 
     def lend(self) -> None:
         """Hand the campaign those labels of its next batch that the control has paid for already."""
@@ -82,7 +83,7 @@ class Control:
                 self._round(record, labeller)
 
     def _round(self, record: RoundRecord, labeller: Labeller) -> None:
-        start = self.campaign.start_of(record.number)
+        start = self.campaign.given.start_of(record.number)
         chosen = self._label(record.number, record.labels - len(start), labeller)
         potential = self._train(record.number, {**start, **chosen})
         found = errors(potential, self.plan.test)
@@ -107,7 +108,7 @@ class Control:
         arm has paid for stay in use.
         """
         ids, out = [], {*self._start}
-        for atoms in self.campaign.pool:
+        for atoms in self.campaign.given.pool:
             ids.append(structure_id(atoms))
             if is_isolated_atom(atoms):
                 out.add(ids[-1])
@@ -135,6 +136,7 @@ class Control:
             if not missing:
                 return {name: known[name] for name in names}
             todo = self._pool.take(missing)
+            self.ledger.prove(todo)
             progress.start(f"round {number}: labels of the random control", len(todo))
             for name, result in labeller(todo):
                 self._keep(name, todo[name], result)

@@ -16,12 +16,19 @@ from pathlib import Path
 from ase import Atoms
 from pydantic import TypeAdapter, ValidationError
 
-from surveyor.campaign.inputs import FOLDER, content_of
+from surveyor.campaign.inputs import FOLDER, check_inputs, content_of
 from surveyor.campaign.plan import Plan
-from surveyor.errors import CampaignError
+from surveyor.campaign.records import read_campaign
+from surveyor.errors import CampaignError, notice
 from surveyor.labelling.journal import append_durably
 from surveyor.structures.identity import structure_id
-from surveyor.structures.label_keys import LabelledFrames, is_isolated_atom
+from surveyor.structures.label_keys import (
+    LabelledFrames,
+    is_isolated_atom,
+    read_labelled,
+    reference_energies,
+    without_acting_keys,
+)
 from surveyor.structures.reading import read_structures
 from surveyor.structures.source import StructureFile
 from surveyor.structures.writing import write_structures
@@ -105,7 +112,7 @@ def _damaged(path: Path, number: int) -> CampaignError:
     )
 
 
-def keep_extension(
+def _keep(
     folder: Path, kind: str, frames: Sequence[Atoms], *, source: Path, number: int, method: str = ""
 ) -> Extension:
     """Copy the structures into the campaign, then record them.
@@ -187,34 +194,73 @@ def check_extensions(folder: Path) -> None:
             )
 
 
-def check_addition(plan: Plan, kind: str, frames: LabelledFrames, folder: Path, source: Path) -> list[Atoms]:
-    """What of a file is new to the campaign.
+def extend(
+    folder: Path, plan: Plan, *, pool: Path | None = None, labels: Path | None = None, method: str = ""
+) -> list[Extension]:
+    """Add structures to choose from, or labels of one's own, to a campaign; its lock is held.
+
+    All of it is checked before any of it is kept.
+
+    Args:
+        folder: of the campaign.
+        plan: its plan.
+        pool: a file of structures; those that the campaign has already are left out.
+        labels: a file of labelled structures, which join the start set.
+        method: how the labels were made, in words.
 
     Raises:
-        CampaignError: a structure of the test set is among them, or none is new.
+        CampaignError: a structure is in the test set, or none is new; labels without a method.
+        StructureError: a file cannot be used.
     """
-    test = {structure_id(atoms) for atoms in plan.test}
+    number = len(read_campaign(folder).rounds)
+    elements = plan.potential.elements
+    check_inputs(folder, plan.sources)
+    check_extensions(folder)
+    new: list[tuple[str, Path, list[Atoms]]] = []
+    if pool is not None:
+        found = (without_acting_keys(atoms) for atoms in StructureFile(pool, elements))
+        new.append((POOL, pool, _new(plan, POOL, LabelledFrames(list(found)), folder, pool)))
+    if labels is not None:
+        if not method.strip():
+            raise CampaignError(
+                f"{labels.name}: labels without a word on how they were made",
+                expected="the method: labels of two methods must not mix",
+                todo="--method 'wB97X-D3/def2-TZVP, ORCA 6', say",
+            )
+        frames = read_labelled(labels, elements)
+        reference_energies([*plan.isolated, *own_labels(folder).isolated, *frames.isolated])
+        new.append((LABELS, labels, _new(plan, LABELS, frames, folder, labels)))
+    return [
+        _keep(
+            folder, kind, frames, source=path, number=number, method=method.strip() if kind == LABELS else ""
+        )
+        for kind, path, frames in new
+    ]
+
+
+def _new(plan: Plan, kind: str, frames: LabelledFrames, folder: Path, source: Path) -> list[Atoms]:
+    """What of a file is new to the campaign; isolated atoms are no choice, and none of them a repetition."""
     mine = [*frames.structures, *frames.isolated]
     ids = [structure_id(atoms) for atoms in mine]
-    if leaked := [n for n, name in enumerate(ids) if name in test]:
+    test = {structure_id(atoms) for atoms in plan.test}
+    if leaked := [number for number, name in enumerate(ids) if name in test]:
         raise CampaignError(
-            f"{source.name}: {len(leaked)} of its structures are in the test set (first: frame {leaked[0]})",
-            expected="structures that are not measured on",
-            todo="take these frames out",
+            f"{source.name}: {len(leaked)} of its structures are in the test set (the first: {ids[leaked[0]]})",
+            expected="structures that no error is measured on",
+            todo="take them out of the file",
         )
-    known = (
-        {structure_id(a) for a in extended_pool(folder, plan.pool)} | {structure_id(a) for a in plan.start}
-        if kind == POOL
-        else {structure_id(a) for a in (*plan.start, *own_labels(folder).structures)}
-    )
-    new: list[Atoms] = []
+    others = extended_pool(folder, plan.pool) if kind == POOL else ()
+    known = {structure_id(a) for a in (*plan.start, *own_labels(folder).structures, *others)}
+    new = []
     for name, atoms in zip(ids, mine, strict=True):
-        if name not in known or is_isolated_atom(atoms):
+        if name not in known or (kind == LABELS and is_isolated_atom(atoms)):
             known.add(name)
             new.append(atoms)
     if not new:
         raise CampaignError(
             f"{source.name}: none of its {len(ids)} structures is new to the campaign",
-            expected="structures that it does not have",
+            expected="structures that it does not have yet",
         )
+    if len(new) < len(ids):
+        notice(f"{source.name}: {len(ids) - len(new)} of {len(ids)} structures are there already: left out")
     return new

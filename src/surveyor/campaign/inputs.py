@@ -133,6 +133,17 @@ def check_inputs(folder: Path, sources: Mapping[str, Source]) -> None:
         )
 
 
+def compare_inputs(folder: Path, sources: Mapping[str, Source]) -> None:
+    """Refuse inputs that hold something else than the campaign's record says; write nothing.
+
+    Raises:
+        CampaignError: naming the file, and what changed in it.
+    """
+    known = _read(folder / INPUTS)
+    for role, source in sources.items():
+        _compare(folder, role, source, known.get(role), content_of(source.structures))
+
+
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     content = read_json(path)
     files = content.get("files") if isinstance(content, dict) else None

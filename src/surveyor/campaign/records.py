@@ -89,7 +89,7 @@ class CampaignRecord:
     @cached_property
     def ledger(self) -> Ledger:
         """The labels, failures and quarantine, read when they are asked for."""
-        return Ledger(self.folder / "labels", str(self.state["method"]), read_only=True)
+        return Ledger(self.folder / "labels", str(self.state["method"]), read_only=True, paid=self.paid)
 
     @property
     def failures(self) -> dict[str, list[str]]:
@@ -100,6 +100,11 @@ class CampaignRecord:
     def quarantined(self) -> dict[str, str]:
         """id → why its label is held back."""
         return self.ledger.quarantined
+
+    @property
+    def paid(self) -> int:
+        """Labels that were paid for until the last round was closed."""
+        return max((record.paid for record in self.rounds), default=0)
 
     @property
     def core_hours(self) -> float:
