@@ -15,6 +15,7 @@ from ase import Atoms
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
+from surveyor.campaign.extension import POOL, read_extensions
 from surveyor.campaign.forgetting import forgetting
 from surveyor.campaign.given import Given
 from surveyor.campaign.latent_map import read_map, write_map
@@ -117,7 +118,8 @@ class Campaign:
         if not rounds:
             return None
         last = rounds[-1]
-        return POOL_USED_UP if last.stopped == POOL_USED_UP else self._limit(last)
+        grown = any(e.kind == POOL and e.round > last.number for e in read_extensions(self.folder))
+        return POOL_USED_UP if last.stopped == POOL_USED_UP and not grown else self._limit(last)
 
     # ---- the loop ---------------------------------------------------------------------------------
 

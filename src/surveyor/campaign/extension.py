@@ -230,10 +230,9 @@ def extend(
         frames = read_labelled(labels, elements)
         reference_energies([*plan.isolated, *own_labels(folder).isolated, *frames.isolated])
         new.append((LABELS, labels, _new(plan, LABELS, frames, folder, labels)))
+    words = {POOL: "", LABELS: method.strip()}
     return [
-        _keep(
-            folder, kind, frames, source=path, number=number, method=method.strip() if kind == LABELS else ""
-        )
+        _keep(folder, kind, frames, source=path, number=number, method=words[kind])
         for kind, path, frames in new
     ]
 
@@ -245,7 +244,7 @@ def _new(plan: Plan, kind: str, frames: LabelledFrames, folder: Path, source: Pa
     test = {structure_id(atoms) for atoms in plan.test}
     if leaked := [number for number, name in enumerate(ids) if name in test]:
         raise CampaignError(
-            f"{source.name}: {len(leaked)} of its structures are in the test set (the first: {ids[leaked[0]]})",
+            f"{source.name}: {len(leaked)} of its structures are in the test set (first: {ids[leaked[0]]})",
             expected="structures that no error is measured on",
             todo="take them out of the file",
         )

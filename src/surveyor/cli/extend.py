@@ -20,7 +20,7 @@ def extend(
     folder: Annotated[Path, typer.Argument(help="The campaign's folder.")],
     pool: Annotated[
         Path | None,
-        typer.Option("--pool", help="Structures to choose from as well, any file that ASE reads."),
+        typer.Option("--pool", help="Structures to choose from as well: a file that ASE reads."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option("--labels", help="Labelled structures of your own, trained on from now on.")
