@@ -68,7 +68,7 @@ class Extension:
 
     def __str__(self) -> str:
         what = "structures to choose from" if self.kind == POOL else f"labels of one's own ({self.method})"
-        return f"{self.frames} {what} from {self.source}, from round {self.round} on"
+        return f"{self.frames} {what}, {self.source}, from round {self.round} on"
 
 
 @dataclass(frozen=True)
