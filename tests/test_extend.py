@@ -1,4 +1,4 @@
-"""`surveyor extend`: more to choose from, and labels of one's own, while everything before stays as it was."""
+"""`surveyor extend`: more to choose from, and labels of one's own; what was before stays as it was."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_labels_of_ones_own_join_the_start_set_and_are_not_paid_for(begun: Path,
     waiting = opened(begun).ask()
     mine = emt_labelled([*list(waiting.values())[:1], *rattled(2, seed=60)])
     path = write_structures(tmp_path / "mine.extxyz", mine)
-    with pytest.raises(CampaignError, match="without a word on how they were made"):
+    with pytest.raises(CampaignError, match=r"without a word on how they were made"):
         extend(folder, plan_of(begun), labels=path)
     extend(folder, plan_of(begun), labels=path, method="EMT, by hand")
     campaign = opened(begun)
@@ -94,7 +94,7 @@ def test_what_may_not_be_added(begun: Path, tmp_path: Path) -> None:
     folder, plan = begun.parent / "campaign", plan_of(begun)
     test = write_structures(tmp_path / "leak.extxyz", [*emt_labelled(rattled(2, seed=7)), plan.test[1]])
     for kind in ("pool", "labels"):
-        with pytest.raises(CampaignError, match="leak.extxyz: 1 of its structures are in the test set"):
+        with pytest.raises(CampaignError, match=r"leak.extxyz: 1 of its structures are in the test set"):
             extend(folder, plan, **{kind: test}, method="EMT")  # type: ignore[arg-type]
     bare = write_structures(tmp_path / "bare.extxyz", rattled(2, seed=8))
     with pytest.raises(StructureError, match="frame 0: no REF_energy"):
