@@ -79,14 +79,22 @@ def one_round(campaign: Campaign) -> None:
     campaign.advance()
 
 
-@pytest.fixture
-def begun(tmp_path: Path, model_file: Path) -> Path:
-    """The campaign's file, two rounds done."""
-    path = campaign_file(tmp_path / "project", model_file)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Path:
+    """A project whose campaign has a round of labels."""
+    path = campaign_file(tmp_path_factory.mktemp("template") / "project", model_file)
     campaign = opened(path)
+    keep_config(load_campaign(path), campaign.folder)
     one_round(campaign)
     one_round(campaign)
-    return path
+    return path.parent
+
+
+@pytest.fixture
+def begun(tmp_path: Path, template: Path) -> Path:
+    """The file of a campaign of one's own that has a round of labels."""
+    shutil.copytree(template, tmp_path / "project")
+    return tmp_path / "project" / "campaign.yaml"
 
 
 def saved_again(path: Path) -> None:

@@ -14,26 +14,13 @@ from surveyor.campaign import Campaign, CampaignLock, Control
 from surveyor.campaign.extension import EXTENSIONS, extend, read_extensions
 from surveyor.campaign.records import read_picks
 from surveyor.cli import app
-from surveyor.config import load_campaign
-from surveyor.config.resume import keep_config
 from surveyor.errors import CampaignError, Notice, StructureError
 from surveyor.report import figures, read_contents
 from surveyor.structures import structure_id, write_structures
-from test_campaign_inputs import campaign_file, old, one_round, opened, plan_of  # noqa: F401
+from test_campaign_inputs import begun, old, one_round, opened, plan_of, template  # noqa: F401
 
 
-@pytest.fixture
-def begun(tmp_path: Path, model_file: Path) -> Path:
-    """The campaign's file, one round of labels done."""
-    path = campaign_file(tmp_path / "project", model_file)
-    campaign = opened(path)
-    keep_config(load_campaign(path), campaign.folder)
-    one_round(campaign)
-    one_round(campaign)
-    return path
-
-
-def test_picks_see_the_larger_pool_and_earlier_ones_stay(begun: Path, tmp_path: Path) -> None:
+def test_picks_see_the_larger_pool_and_earlier_ones_stay(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
     before = read_picks(folder / "rounds" / "001" / "selection.json")
     more = rattled(20, seed=50)
@@ -53,7 +40,7 @@ def test_picks_see_the_larger_pool_and_earlier_ones_stay(begun: Path, tmp_path: 
     assert shown["added"][0]["source"].endswith("more.extxyz")
 
 
-def test_the_order_of_the_control_arm_keeps_its_beginning_in_use(begun: Path, tmp_path: Path) -> None:
+def test_the_order_of_the_control_arm_keeps_its_beginning_in_use(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
     before = list(Control(opened(begun), "emt")._order)
     extend(folder, plan_of(begun), pool=write_structures(tmp_path / "more.extxyz", rattled(6, seed=50)))
@@ -63,7 +50,7 @@ def test_the_order_of_the_control_arm_keeps_its_beginning_in_use(begun: Path, tm
     assert after[-6:] != [structure_id(atoms) for atoms in rattled(6, seed=50)]  # strewn in
 
 
-def test_labels_of_ones_own_join_the_start_set_and_are_not_paid_for(begun: Path, tmp_path: Path) -> None:
+def test_labels_of_ones_own_join_the_start_set_and_are_not_paid_for(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
     waiting = opened(begun).ask()
     mine = emt_labelled([*list(waiting.values())[:1], *rattled(2, seed=60)])
@@ -80,7 +67,7 @@ def test_labels_of_ones_own_join_the_start_set_and_are_not_paid_for(begun: Path,
     assert campaign.rounds[-1].paid == 5
 
 
-def test_a_campaign_that_had_used_its_pool_up_goes_on(begun: Path, tmp_path: Path) -> None:
+def test_a_campaign_that_had_used_its_pool_up_goes_on(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
     plan = replace(plan_of(begun), batch=9, stopping=replace(plan_of(begun).stopping, rounds=9))
     campaign = Campaign(folder, plan, "emt")
@@ -90,7 +77,7 @@ def test_a_campaign_that_had_used_its_pool_up_goes_on(begun: Path, tmp_path: Pat
     assert Campaign(folder, plan, "emt").stopped is None
 
 
-def test_what_may_not_be_added(begun: Path, tmp_path: Path) -> None:
+def test_what_may_not_be_added(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder, plan = begun.parent / "campaign", plan_of(begun)
     test = write_structures(tmp_path / "leak.extxyz", [*emt_labelled(rattled(2, seed=7)), plan.test[1]])
     for kind in ("pool", "labels"):
@@ -108,7 +95,7 @@ def test_what_may_not_be_added(begun: Path, tmp_path: Path) -> None:
     assert read_extensions(folder) == ()
 
 
-def test_an_addition_that_changed_or_a_record_that_is_damaged_is_named(begun: Path, tmp_path: Path) -> None:
+def test_an_addition_that_changed_or_a_record_that_is_damaged_is_named(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
     path = write_structures(tmp_path / "more.extxyz", rattled(4, seed=50))
     (entry,) = extend(folder, plan_of(begun), pool=path)
