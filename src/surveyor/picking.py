@@ -34,7 +34,7 @@ from surveyor.progress import Progress, Silent
 from surveyor.reasons import atom_shares
 from surveyor.selection.border import per_row
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
-from surveyor.structures.labels import has_labels
+from surveyor.structures.labels import has_labels, without_marks
 from surveyor.types import FeatureMap, Features, FloatArray, StructureSource
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _picked_structures(candidates: Iterable[Atoms], batch: Batch) -> list[Atoms]
     found: dict[int, Atoms] = {}
     for index, atoms in enumerate(candidates):
         if index in by_index:
-            pick, chosen = by_index[index], atoms.copy()
+            pick, chosen = by_index[index], without_marks(atoms)
             if structure_id(atoms) != pick.id:
                 raise FeatureError(
                     f"structure {index} of the pool is not the one that the feature store holds",

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from surveyor.config.loading import resolved_yaml
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import CampaignError
 from surveyor.specs import read_yaml, validate
@@ -75,7 +74,7 @@ def keep_config(config: CampaignConfig, folder: Path) -> None:
         CampaignError: a setting differs from the one that the campaign was started with.
     """
     check_config(config, folder)
-    content = yaml.safe_load(resolved_yaml(config))
+    content = config.model_dump(mode="json")
     for keys in (*((key,) for key in BY_CONTENT[:-1]), ("model",), ("training", "replay")):
         section = content if len(keys) == 1 else content[keys[0]]
         section[keys[-1]] = _portable(section[keys[-1]], folder.resolve())
@@ -92,7 +91,7 @@ def _portable(value: Any, folder: Path) -> Any:
 
 def _meaning(config: CampaignConfig) -> dict[str, Any]:
     """Key → value, with files that are known by content reduced to whether there is one."""
-    flat = _flat(yaml.safe_load(resolved_yaml(config)))
+    flat = _flat(config.model_dump(mode="json"))
     for key in BY_CONTENT:
         if flat.get(key) not in (None, False):
             flat[key] = "a file"

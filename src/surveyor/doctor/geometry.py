@@ -9,6 +9,8 @@ from scipy.spatial.distance import pdist, squareform
 
 from surveyor.doctor.dataset import Dataset
 from surveyor.doctor.findings import Verdict, error, frames_text, ok, warning
+from surveyor.errors import StructureError
+from surveyor.structures.identity import stated_charge, stated_spin, total_charge
 from surveyor.structures.validation import OVERLAP
 
 LOST = 10.0
@@ -87,18 +89,13 @@ def charge_and_spin(data: Dataset) -> Verdict:
     silent: list[int] = []
     for number, atoms in enumerate(data.structures):
         try:
-            charge = float(atoms.info.get("total_charge", atoms.info.get("charge", 0)))
-            stated = atoms.info.get("total_spin", atoms.info.get("spin"))
-            spin = 1.0 if stated is None else float(stated)
-        except (TypeError, ValueError):
+            charge, stated = stated_charge(atoms), stated_spin(atoms)
+        except StructureError:
             senseless.append(number)
             continue
-        if charge != round(charge) or spin != round(spin) or spin < 1:
-            senseless.append(number)
-            continue
-        if "total_charge" not in atoms.info and "charge" not in atoms.info:
+        if charge is None:
             silent.append(number)
-        if atoms.pbc.any() or (int(atoms.numbers.sum()) - int(charge) + int(spin) - 1) % 2 == 0:
+        if atoms.pbc.any() or (int(atoms.numbers.sum()) - (charge or 0) + (stated or 1) - 1) % 2 == 0:
             continue
         (unstated if stated is None else odd).append(number)
     if senseless:
@@ -108,10 +105,9 @@ def charge_and_spin(data: Dataset) -> Verdict:
         )
     if odd:
         example = data.structures[odd[0]]
-        spin, charge = example.info.get("total_spin", example.info.get("spin")), _charge(example)
+        electrons = int(example.numbers.sum()) - total_charge(example)
         return error(
-            f"multiplicity {spin} with {int(example.numbers.sum()) - charge} electrons cannot be: "
-            f"{frames_text(odd)}",
+            f"multiplicity {stated_spin(example)} with {electrons} electrons cannot be: {frames_text(odd)}",
             "2S+1 is odd for an even number of electrons, and even for an odd one: correct total_spin or "
             "total_charge",
         )
@@ -127,9 +123,5 @@ def charge_and_spin(data: Dataset) -> Verdict:
             "they count as singlets",
             "write total_spin=2 (or what was computed) with these frames, total_charge with ions",
         )
-    charges = sorted({_charge(atoms) for atoms in data.structures})
+    charges = sorted({total_charge(atoms) for atoms in data.structures})
     return ok("total charge " + ", ".join(f"{charge:+d}" if charge else "0" for charge in charges))
-
-
-def _charge(atoms: Atoms) -> int:
-    return round(float(atoms.info.get("total_charge", atoms.info.get("charge", 0))))

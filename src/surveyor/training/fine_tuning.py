@@ -15,6 +15,7 @@ from ase import Atoms
 
 from surveyor.errors import TrainingError
 from surveyor.potentials.mace import MacePotential
+from surveyor.structures.identity import with_state
 from surveyor.structures.label_keys import is_isolated_atom, without_acting_keys
 from surveyor.structures.labels import STRESS_KEY, labels_of
 from surveyor.structures.writing import atomic_write, write_structures
@@ -145,8 +146,8 @@ class FineTuning:
         # reference energies, over those of E0s. With replay they are those of the replay head.
         (start if self.settings.mode == "replay" else start.with_reference_shifts(shifts)).save(foundation)
         mix, of_mode = self._mode(start, len(train), seed, workdir)
-        write_structures(workdir / "train.extxyz", list(train) * mix.repeats)
-        write_structures(workdir / "valid.extxyz", valid or train)
+        write_structures(workdir / "train.extxyz", [with_state(atoms) for atoms in train] * mix.repeats)
+        write_structures(workdir / "valid.extxyz", map(with_state, valid or train))
         n_epoch = len(train) * mix.repeats + mix.replayed
         options = {**self._options(start, foundation, n_epoch, energies, seed), **of_mode}
         path = run_mace_trainer(
