@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read, write
+from typer.testing import CliRunner
 
 from conftest import emt_labelled, rattled
 from surveyor.campaign import Campaign, Control, Plan, read_campaign
@@ -23,6 +24,7 @@ from surveyor.campaign.control import labels_on_record
 from surveyor.campaign.inputs import INPUTS, Source, check_inputs, content_of
 from surveyor.campaign.own_potentials import open_own, save_own
 from surveyor.campaign.records import read_picks
+from surveyor.cli import app
 from surveyor.config import build_plan, load_campaign
 from surveyor.config.resume import check_config, keep_config
 from surveyor.errors import CampaignError, Notice
@@ -353,6 +355,18 @@ def test_an_old_campaign_goes_on_with_every_label(old: Path) -> None:
     control = Control(again, method)
     assert set(control.ledger.structures) <= set(list(control._order)[:5])  # its order is what it was
     assert figures(read_contents(folder))["labels"]["paid"] == 6
+
+
+def test_the_command_goes_on_with_an_old_campaign(old: Path) -> None:
+    """Its method has the name that it had; nothing is labelled again, and the page is written."""
+    folder = old.parent / "campaign"
+    before = {path: path.read_bytes() for path in folder.glob("**/labels/*.extxyz")}
+    done = CliRunner().invoke(app, ["run", str(old), "-o", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout.splitlines()[-1])["labels"] == 3
+    assert {path: path.read_bytes() for path in folder.glob("**/labels/*.extxyz")} == before
+    assert load_campaign(folder / "config.yaml").pool.samefile(old.parent / "pool.extxyz")
+    assert len(before) == 2
 
 
 def test_an_old_campaign_whose_test_set_was_replaced_is_refused(old: Path) -> None:

@@ -17,6 +17,7 @@ from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
     from surveyor.campaign import RoundRecord
+    from surveyor.types import Labeller
 
 Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
 
@@ -44,7 +45,7 @@ def run(
         with CampaignLock(target):
             check_config(settings, target)
             progress = make_progress()
-            labeller = build_labeller(settings.labels, target, settings.engine)
+            labeller = _as_begun(target, build_labeller(settings.labels, target, settings.engine))
             campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
             keep_config(settings, target)
             control = None
@@ -78,6 +79,17 @@ def run(
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
             typer.echo(json.dumps(_summary(rounds, page)))
+
+
+def _as_begun(folder: Path, labeller: Labeller) -> Labeller:
+    """The labeller as the campaign knows it: an earlier version of Surveyor named some methods otherwise."""
+    from surveyor.campaign import read_campaign
+    from surveyor.campaign.records import STATE
+    from surveyor.labelling import labeller_of
+
+    if not (folder / STATE).is_file():
+        return labeller
+    return labeller_of(str(read_campaign(folder).state["method"]), labeller) or labeller
 
 
 def status(
