@@ -269,6 +269,7 @@ class Labeller(Protocol):
 class Trainer(Protocol):
     """Fine-tuning: a start potential and labelled structures in, a better potential out.
 
+    Reference energies (atomic number → eV) are those of `references`, or re-fitted to the labels without.
     What it really did may be left in `workdir/settings.json`, a flat mapping, for the record of the round.
     """
 
@@ -280,6 +281,7 @@ class Trainer(Protocol):
         *,
         seed: int,
         workdir: Path,
+        references: Mapping[int, float] | None = None,
     ) -> Potential: ...
 
 

@@ -13,6 +13,7 @@ from surveyor.doctor.dataset import Dataset
 from surveyor.doctor.fits import fit_counts
 from surveyor.errors import PotentialError
 from surveyor.progress import Progress
+from surveyor.structures.label_keys import is_isolated_atom
 from surveyor.types import Float64Array, IndexArray, Labels, Potential
 
 ATOMS = 16_000
@@ -35,6 +36,7 @@ class Sample:
     | predicted   | (m,)          | the potential's energy                                | eV   |
     | forces      | (m,) of (n,3) | label                                                 | eV/Å |
     | predicted_forces | (m,) of (n,3) | the potential's forces                           | eV/Å |
+    | predicted_stress | (m,) of (6,)  | the potential's stress; None where it gives none      | eV/Å³ |
     | failed      | (f,)          | frames whose prediction is NaN or inf                 |      |
     | eligible    |               | frames of the file that could have been drawn         |      |
     """
@@ -48,6 +50,7 @@ class Sample:
     predicted_forces: Sequence[Float64Array]
     failed: Sequence[int]
     eligible: int
+    predicted_stress: Sequence[Float64Array | None] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -76,6 +79,7 @@ def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int
             i
             for i in np.flatnonzero(data.labelled).tolist()
             if known.issuperset(data.structures[i].numbers.tolist())
+            and not is_isolated_atom(data.structures[i])
         ],
         dtype=np.intp,
     )
@@ -101,6 +105,7 @@ def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int
         predicted=np.array([label.energy for label in labels]),
         forces=[forces for i in index if (forces := data.forces[i]) is not None],
         predicted_forces=[label.forces for label in labels],
+        predicted_stress=[label.stress for label in labels],
         failed=failed,
         eligible=len(eligible),
     )
