@@ -27,7 +27,9 @@ from surveyor.campaign import read_campaign
 from surveyor.cli import app
 from surveyor.errors import LabellingError
 from surveyor.labelling import Ledger
-from surveyor.labelling.handoff import Collected, collect, export_batch, open_batch
+from surveyor.labelling.batch import export_batch, open_batch
+from surveyor.labelling.handoff import Collected, collect
+from surveyor.labelling.likely import Candidates
 from surveyor.labelling.matching import match
 from surveyor.structures import structure_id, write_structures
 from surveyor.structures.comparison import compare
@@ -144,7 +146,7 @@ def test_order_names_and_digits_do_not_matter(tmp_path: Path) -> None:
     found = collect(open_batch(batch), [folder], ledger)
     assert len(found.new) == 12
     assert (found.missing, found.rejected) == ([], [])
-    assert found.passed_over == [str(folder / "notes.txt")]
+    assert [one.where for one in found.passed_over] == [str(folder / "notes.txt")]
     assert 1e-6 < found.largest_offset < 1e-3
     check_labels(ledger, structures)
 
@@ -274,7 +276,10 @@ def test_batches_say_what_is_wrong_with_them(tmp_path: Path) -> None:
 
 def test_match_of_an_empty_batch() -> None:
     atoms = rattled(1, seed=0)[0]
-    assert match(atoms, Labels(0.0, np.zeros((3, 3))), {}, align=True).reason == "the batch is empty"
+    assert (
+        match(atoms, Labels(0.0, np.zeros((3, 3))), Candidates({}, 1e-3), align=True).reason
+        == "the batch is empty"
+    )
 
 
 # ---- the commands -------------------------------------------------------------------------------------
@@ -299,11 +304,13 @@ def test_export_and_collect_a_file(tmp_path: Path) -> None:
     (journal,) = (batch / "labels").glob("manual-PBE-Jo-s-cluster-*.extxyz")
     assert len(ase.io.read(journal, ":")) == 3
     text = call("label", "collect", batch, results)
-    assert "0 new labels, 3 there already; 3 of 5 settled" in text
+    assert "0 new labels, 3 there already; 0 not taken, 0 passed over; 3 of 5 settled" in text
     assert f"still missing: {found['missing'][0][:8]}" in text
-    text = call("label", "collect", batch, "--give-up", found["missing"][0][:8])
+    for name in ("zzz", "", " ", found["missing"][0][:8], found["missing"][0].upper()):
+        message = call("label", "collect", batch, "--give-up", found["missing"][1], "--give-up", name, code=2)
+        assert "no structure of the batch has this id; nothing was given up" in " ".join(message.split())
+    text = call("label", "collect", batch, "--give-up", found["missing"][0])
     assert "4 of 5 settled" in text
-    assert "begins like this" in call("label", "collect", batch, "--give-up", "zzz", code=2)
     assert "there is no" in call("label", "collect", batch, tmp_path / "nowhere", code=2)
     bad = write_structures(tmp_path / "bad.extxyz", emt_labelled(rattled(1, seed=77)))
     assert "like nothing of the" in " ".join(call("label", "collect", batch, bad, code=1).split())

@@ -75,6 +75,16 @@ def count_structures(path: str | Path) -> int:
     return sum(1 for _ in read_structures(path, check=False))
 
 
+def xyz_frames(path: Path) -> Iterator[str]:
+    """The text of each frame of an xyz file, compressed or not.
+
+    Raises:
+        StructureError: a frame does not begin with its number of atoms, or is cut short.
+    """
+    with _open(path) as stream:
+        yield from _cut(stream, path)
+
+
 def _inner_suffix(path: Path) -> str:
     suffixes = path.suffixes
     return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _OPENERS else path.suffix
