@@ -16,7 +16,7 @@ from surveyor.labelling.likely import Candidates
 from surveyor.labelling.matching import TOLERANCE, Match, match
 from surveyor.labelling.names import shown
 from surveyor.labelling.reading_apart import ApartReader, Fault, files_of
-from surveyor.labelling.results import FREE, ONE_FRAME, ZERO, Frame, labels_in
+from surveyor.labelling.results import FREE, ONE_FRAME, ZERO, Frame, labels_in, zeroed
 from surveyor.structures.labels import labels_of
 from surveyor.types import Labels
 
@@ -143,6 +143,9 @@ def _take(
     name, labels_found = outcome.name, outcome.labels
     if name is None or labels_found is None:
         found.rejected.append(Rejected(frame.where, outcome.reason))
+        return
+    if reason := zeroed(candidates.structures[name], labels_found.forces):
+        found.rejected.append(Rejected(frame.where, f"{name[:8]}: {reason}"))
         return
     earlier = _earlier(name, told, ledger)
     if earlier is None:

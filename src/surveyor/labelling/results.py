@@ -112,10 +112,7 @@ def labels_in(frame: Frame) -> tuple[Labels, str]:
     trial.arrays[FORCES_KEY] = _numbers(forces, "forces", where)
     if stress is not None:
         trial.info[STRESS_KEY] = _numbers(stress, "stress", where)
-    labels = labels_of(trial, where)
-    if reason := zeroed(trial, labels.forces):
-        raise StructureError(f"{where}: {reason}")
-    return labels, kind
+    return labels_of(trial, where), kind
 
 
 def _energy(frame: Frame) -> tuple[Any, str]:
