@@ -26,6 +26,8 @@ MOST_SECONDS = 600.0
 """… but never more than this."""
 MEMORY = 4 * 2**30
 """Bytes of address space for the reader."""
+HOLE = 64 * 2**20
+"""Bytes; a larger file that takes less than a hundredth of its size on the disk is empty."""
 FRAMES = 1_000_000
 """Frames of one file that are looked at."""
 
@@ -141,11 +143,13 @@ class ApartReader:
 def unreadable(path: Path) -> str:
     """Why a file is not even opened, or empty: pipes and devices may never end."""
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except OSError as error:
         return error.strerror or str(error)
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(found.st_mode):
         return "no regular file"
+    if found.st_size > HOLE and found.st_blocks * 512 < found.st_size / 100:
+        return f"a hole of {found.st_size / 1e9:.3g} GB"
     return "" if os.access(path, os.R_OK) else "no permission to read it"
 
 
