@@ -30,6 +30,7 @@ from surveyor.labelling import Ledger
 from surveyor.labelling.batch import export_batch, open_batch
 from surveyor.labelling.handoff import Collected, collect
 from surveyor.labelling.likely import Candidates
+from surveyor.labelling.manual import manual_method
 from surveyor.labelling.matching import match
 from surveyor.structures import structure_id, write_structures
 from surveyor.structures.comparison import compare
@@ -381,6 +382,14 @@ def test_labels_of_two_methods_never_mix(tmp_path: Path) -> None:
     batch, _ = batch_of(tmp_path, rattled(3, seed=1))
     message = call("label", "collect", batch, "--campaign", folder, code=2)
     assert "the batch is for manual" in message
+    method = manual_method("")
+    (folder / "state.json").write_text(json.dumps({"schema": 1, "method": method, "potential": "p"}))
+    export_batch(rattled(3, seed=1), tmp_path / "own", method=method, campaign=folder, separate=False)
+    message = " ".join(call("label", "collect", tmp_path / "own", code=2).split())
+    assert "has not chosen 3 of the 3 structures" in message
+    (folder / "state.json").write_text("[1]")
+    assert "has schema None" in call("label", "collect", tmp_path / "own", code=2)
+    (folder / "state.json").write_text('{"schema": 1, "method": "gfn2-xtb-x", "potential": "p"}')
     assert "chosen no structures that wait" in call("label", "export", folder, tmp_path / "b", code=2)
 
 

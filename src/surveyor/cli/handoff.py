@@ -108,6 +108,7 @@ def collect(
         target = campaign or exported.campaign or batch
         if campaign or exported.campaign:
             _check_method(target, exported.method)
+            _check_chosen(target, exported)
         judge = None if trust_units else _judge(exported, campaign, model)
         with CampaignLock(target):
             ledger = Ledger(target / "labels", exported.method)
@@ -174,6 +175,25 @@ def _check_method(folder: Path, method: str) -> None:
             + ("" if state == method else f", the batch is for {method}"),
             expected="a campaign with labels: calculator: manual, and a batch that was exported from it",
             todo="export a file of structures instead (surveyor label export picks.extxyz BATCH)",
+        )
+
+
+def _check_chosen(folder: Path, batch: BatchFolder) -> None:
+    """A batch names its campaign by a path, and may have been anywhere: it must be of that campaign."""
+    from surveyor.campaign.records import read_json
+    from surveyor.errors import LabellingError
+
+    chosen = {
+        pick["id"]
+        for path in (folder / "rounds").glob("*/selection.json")
+        for pick in read_json(path)["picks"]
+    }
+    if foreign := [name for name in batch.structures if name not in chosen]:
+        raise LabellingError(
+            f"the campaign {folder} has not chosen {len(foreign)} of the {len(batch.structures)} structures "
+            f"of {batch.folder}, among them {foreign[0]}",
+            expected="the campaign that the batch was exported from",
+            todo="name it with --campaign",
         )
 
 
