@@ -19,10 +19,6 @@ from surveyor.types import Float64Array, IndexArray, Labels
 TOLERANCE = 1e-3
 """Å; positions printed with three decimals still match."""
 
-CHARGE_KEYS = ("total_charge", "charge")
-SPIN_KEYS = ("total_spin", "spin", "multiplicity", "spin_multiplicity")
-"""Under any of these a result names its charge and spin."""
-
 STATES = ("initial_magmoms", "initial_charges")
 """What a structure may carry atom by atom that its label depends on."""
 
