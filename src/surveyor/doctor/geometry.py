@@ -42,7 +42,10 @@ def geometry(data: Dataset) -> Verdict:
 
     The last says that positions are in Bohr: R are covalent radii, noble gases do not count.
     """
-    faults = {n: text for n, text in data.faults.items() if not _lacks_cell(data.structures[n])}
+    elsewhere = [
+        n for n in data.faults if _lacks_cell(data.structures[n]) or not _has_state(data.structures[n])
+    ]
+    faults = {n: text for n, text in data.faults.items() if n not in elsewhere}
     if faults:
         first = next(iter(faults))
         return error(
@@ -81,6 +84,15 @@ def geometry(data: Dataset) -> Verdict:
     return ok(f"nearest neighbours at {middle:.2f} × the sum of covalent radii (median)")
 
 
+def _has_state(atoms: Atoms) -> bool:
+    """Whether charge and spin are whole numbers; `charge_and_spin` says so where they are not."""
+    try:
+        stated_charge(atoms), stated_spin(atoms)
+    except StructureError:
+        return False
+    return True
+
+
 def charge_and_spin(data: Dataset) -> Verdict:
     """(Σ Z − q + 2S) even, for multiplicity 2S+1 ≥ 1 and whole q; periodic cells may break it."""
     odd: list[int] = []
@@ -88,11 +100,10 @@ def charge_and_spin(data: Dataset) -> Verdict:
     senseless: list[int] = []
     silent: list[int] = []
     for number, atoms in enumerate(data.structures):
-        try:
-            charge, stated = stated_charge(atoms), stated_spin(atoms)
-        except StructureError:
+        if not _has_state(atoms):
             senseless.append(number)
             continue
+        charge, stated = stated_charge(atoms), stated_spin(atoms)
         if charge is None:
             silent.append(number)
         if atoms.pbc.any() or (int(atoms.numbers.sum()) - (charge or 0) + (stated or 1) - 1) % 2 == 0:
