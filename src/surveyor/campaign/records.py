@@ -170,8 +170,12 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 
 def _read_round(path: Path, number: int) -> RoundRecord:
+    content = _mapping(path)
+    held = content.get("quarantined")
+    if isinstance(held, dict):  # by reason, in some early campaigns
+        content["quarantined"] = sum(count for count in held.values() if isinstance(count, int))
     try:
-        record = _ROUND.validate_python(_mapping(path))
+        record = _ROUND.validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise _strange(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
