@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 from conftest import emt_labelled, rattled
 from surveyor.benchmark import benchmark, load_benchmark
-from surveyor.benchmark.grid import changed, maps_needed, open_results, plan, read_runs
+from surveyor.benchmark.grid import changed, maps_needed, open_results, plan
 from surveyor.benchmark.latent import components, silhouette
 from surveyor.benchmark.maps import principal_axes
+from surveyor.benchmark.records import read_runs
 from surveyor.benchmark.report import write_report
 from surveyor.benchmark.schema import Shortlist
 from surveyor.benchmark.scoring import Scores, Truth, agreement

@@ -8,8 +8,9 @@ from typing import Any
 
 from surveyor.benchmark import figures, tables
 from surveyor.benchmark.curves import ErrorRatio
-from surveyor.benchmark.grid import RESOLVED, read_runs
+from surveyor.benchmark.grid import RESOLVED
 from surveyor.benchmark.page import Page
+from surveyor.benchmark.records import read_runs
 from surveyor.benchmark.schema import BenchmarkSpec
 from surveyor.benchmark.summary import QUANTITIES, Results, summarise
 from surveyor.specs import read_yaml, validate
@@ -24,7 +25,7 @@ def write_report(folder: Path, output: Path) -> tuple[Path, dict[str, Any]]:
 
     Raises:
         ConfigError: the folder holds no finished run.
-        SurveyorError: a file cannot be written.
+        SurveyorError: a record or the archive is damaged, or a file cannot be written.
     """
     records = read_runs(folder)
     spec = validate(BenchmarkSpec, read_yaml(folder / RESOLVED), folder / RESOLVED)
