@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from surveyor.benchmark import load_benchmark
+from surveyor.benchmark.grid import RESOLVED, STATE, plan
 from surveyor.benchmark.records import ARCHIVE, RunName, finished, pack, read_runs
 from surveyor.cli import app
 from surveyor.errors import ConfigError, SurveyorError
@@ -210,6 +212,15 @@ def test_nothing_to_read_and_nothing_to_pack(tmp_path: Path) -> None:
     for work in (read_runs, pack):
         with pytest.raises(ConfigError, match="no finished run"):
             work(tmp_path)
+
+
+@pytest.mark.parametrize("grid", ["grid", "ablations"])
+def test_the_published_grids_are_whole_and_of_one_potential(grid: str) -> None:
+    folder = Path(__file__).parents[2] / "benchmarks" / "results" / grid
+    runs = read_runs(folder)
+    names = {RunName(run["learner"], run["task"], run["strategy"], run["seed"]) for run in runs}
+    assert names == set(plan(load_benchmark(folder / RESOLVED)))
+    assert {run["potential"] for run in runs} == {json.loads((folder / STATE).read_text())["potential"]}
 
 
 def test_the_command_says_what_it_packed(tmp_path: Path) -> None:
