@@ -96,6 +96,29 @@ def report(
         typer.echo(f"{page}\n{folder / 'summary.json'}")
 
 
+@benchmark.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(help="The results folder.", exists=True, file_okay=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was packed as JSON.")] = False,
+) -> None:
+    """Move the records of finished runs into one archive; `report` and `run` read it as it is.
+
+    Example: surveyor benchmark pack results
+    """
+    with guarded():
+        from surveyor.benchmark.records import pack as pack_records
+        from surveyor.campaign import CampaignLock
+
+        with CampaignLock(folder):
+            packed = pack_records(folder)
+        if as_json:
+            content = {"archive": str(packed.path), "records": packed.records, "bytes": packed.size}
+            typer.echo(json.dumps({**content, "sha256": packed.sha256}))
+            return
+        typer.echo(f"{packed.records} records in {packed.path}, {packed.size / 1e6:.1f} MB")
+        typer.echo(f"SHA-256 {packed.sha256}")
+
+
 def _table(summary: dict[str, object]) -> Table:
     table = Table(title=f"labels saved by {summary['default']} against {summary['baseline']}")
     columns = ("task", "seeds", "energy", "forces", "Pearson\nstd, force", "random\nweights")
