@@ -196,6 +196,15 @@ def test_what_cannot_be_kept_is_named_with_key_file_and_reason(
         check(atoms, back, [message])
 
 
+def test_labels_go_before_a_column_that_excludes_them() -> None:
+    atoms = labelled()
+    forces = atoms.arrays.pop("REF_forces")
+    atoms.arrays |= {"REF_forces0": np.ones(3), "REF_forces": forces}
+    back, notices = trip(atoms)
+    np.testing.assert_array_equal(labels_of(back).forces, FORCES)
+    assert "column 'REF_forces0' is left out" in "".join(notices)
+
+
 def test_results_of_a_calculator_come_back_once() -> None:
     atoms = labelled()
     stress = np.array([1.0, 2, 3, 4, 5, 6])

@@ -59,11 +59,11 @@ def parse_yaml(text: str, where: str) -> Any:
         where: file or option, for the message.
 
     Raises:
-        ConfigError: malformed YAML, a key that stands twice, values nested deeper than 50 or more than 50,000 of
-            them once aliases are written out, an alias within what it stands for.
+        ConfigError: malformed YAML, a key that stands twice, values nested deeper than 50 or more than 50,000
+            of them once aliases are written out, an alias within what it stands for.
     """
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -78,8 +78,6 @@ def parse_yaml(text: str, where: str) -> Any:
     # The constructors of dates and numbers raise whatever Python does for a value that is none.
     except Exception as error:
         raise ConfigError(f"{where} is not YAML: {error}", expected="`key: value` lines") from error
-    finally:
-        loader.dispose()
 
 
 def _check_nodes(root: yaml.Node, where: str) -> None:

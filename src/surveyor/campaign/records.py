@@ -236,9 +236,10 @@ def read_campaign(folder: Path) -> CampaignRecord:
             todo="check the path, or start the campaign first",
         )
     state = _mapping(folder / STATE)
-    if state.get("schema") != SCHEMA:
+    schema = state.get("schema")
+    if schema != SCHEMA:
         raise CampaignError(
-            f"{folder / STATE} has schema {state.get('schema')!r}",
+            f"{folder / STATE} has schema {schema!r}",
             expected=f"schema {SCHEMA}",
             todo="use the version of Surveyor that started the campaign",
         )

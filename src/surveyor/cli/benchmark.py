@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from surveyor.cli.console import plain_console
 from surveyor.cli.guard import guarded
 from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
@@ -92,7 +92,7 @@ def report(
         if as_json:
             typer.echo(json.dumps(summary))
             return
-        Console().print(_table(summary))
+        plain_console().print(_table(summary))
         typer.echo(f"{page}\n{folder / 'summary.json'}")
 
 

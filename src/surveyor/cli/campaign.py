@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from surveyor.cli.console import plain_console
 from surveyor.cli.guard import guarded
 from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
@@ -71,7 +71,7 @@ def run(
                 return
             rounds, stopped = campaign.rounds, campaign.stopped
         page = _write_report(target)
-        console = Console()
+        console = plain_console()
         console.print(_table(rounds))
         for line in _details(rounds):
             console.print(line, soft_wrap=True)
@@ -119,7 +119,7 @@ def status(
                 )
             )
             return
-        console = Console()
+        console = plain_console()
         console.print(_table(record.rounds))
         for line in _details(record.rounds):
             console.print(line, soft_wrap=True)

@@ -88,7 +88,7 @@ def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int
     kept: list[int] = []
     labels: list[Labels] = []
     failed: list[int] = []
-    for position, prediction in _predictions(potential, [data.structures[i] for i in index]):
+    for position, prediction in predictions(potential, [data.structures[i] for i in index]):
         progress.advance()
         if prediction is None:
             failed.append(int(index[position]))
@@ -111,7 +111,7 @@ def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int
     )
 
 
-def _predictions(
+def predictions(
     potential: Potential, structures: Sequence[Atoms], chunk: int = 64
 ) -> Iterator[tuple[int, Labels | None]]:
     """Position and prediction; None where the potential gives NaN."""
@@ -124,7 +124,7 @@ def _predictions(
                 yield start, None
             else:
                 for offset, atoms in enumerate(block):
-                    for _, prediction in _predictions(potential, [atoms], 1):
+                    for _, prediction in predictions(potential, [atoms], 1):
                         yield start + offset, prediction
 
 

@@ -20,17 +20,19 @@ _MINUS = "-+\u2010-\u2015\u2212"
 
 # In front of a number: a space, or a sign that introduces one; no digits before a comma, and no lone minus.
 _LONE_SIGN = "".join(rf"(?<![=:(\s][{_MINUS}]{' ' * n})" for n in (1, 2, 3))
-_BEGIN = rf"(?:(?<=[{_LEFT}])|(?<![\s\S]))(?<![0-9][,':;])(?:(?=[-+])|{_LONE_SIGN})"
+_BEGIN = rf"(?:(?<=[{_LEFT}])|(?<![\s\S]))(?<![0-9][,':;(\[])(?:(?=[-+])|{_LONE_SIGN})"
 
 # Behind it: a space, the end, or punctuation that no digit follows; no exponent, power of ten or imaginary
 # part that stands apart.
 _END = (
-    rf"(?=[{_RIGHT}]|\Z|[.,;:!?'](?![0-9.]))"
+    rf"(?=[{_RIGHT}]|\Z|[.:!?'](?:[{_RIGHT}]|\Z)|[,;](?:[A-Za-z{_RIGHT}]|\Z))"
     r"(?![ \t]+[EeDd][-+][0-9])(?![ \t]*[x×*·][ \t]*10)(?![ \t]*[-+][ \t]*[0-9.eE]+[ \t]*[ij]\b)"
     r"(?![ \t]+[ij]\b)"
 )
 
-_LIKE = rf"([{_MINUS}]*[ ]?(?:\.?[0-9][^\s]*|\*{{2,24}}(?!\*)[^\s]*|(?:nan|NaN|NAN|inf|Inf|INF)[^\s]*))"
+_LIKE = (
+    rf"(?:[{_MINUS}][ ]{{1,3}})?(?![A-Za-z])(?!\*{{25}})\S*(?:\d|\*\*)\S*|[-+]?(?:nan|NaN|NAN|inf|Inf|INF)\S*"
+)
 """What stands in the place of a number and is meant as one, be it readable or not."""
 
 
@@ -45,7 +47,7 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         parts = text.split("<number>")
-        strict, loose = parts[0], parts[0]
+        strict = loose = wide = parts[0]
         for place, after in enumerate(parts[1:], start=1):
             more = place + 1 < len(parts)
             begin = (
@@ -55,10 +57,12 @@ class Pattern:
             )
             end = "" if re.match(_NAMED + "(?![*?])", after) or _comma(after, more) else _END
             strict += begin + NUMBER + end + after
-            loose += _LIKE + after
+            loose += f"({_LIKE}){after}"
+            wide += rf"((?:{_LIKE})[^\n]*?){after}"
         self.text = text
         self.strict = re.compile(strict, re.MULTILINE)
         self.loose = re.compile(loose, re.MULTILINE) if len(parts) > 1 else self.strict
+        self.wide = re.compile(wide, re.MULTILINE) if len(parts) > 1 else self.strict
 
     @property
     def groups(self) -> int:
@@ -71,7 +75,7 @@ class Pattern:
             CalculationFailed: what stands there is no number, or only a part of what stands there is one.
         """
         found = _last(self.strict, text)
-        meant = _last(self.loose, text)
+        meant = _last(self.wide, text)
         if meant is not None and (found is None or meant.start(1) > found.end(1)):
             raise _no_number(_token(meant), what)
         if found is None:
@@ -126,7 +130,8 @@ def number(match: re.Match[str], group: int, what: str) -> float:
     goes_on = re.match(r"\.?[0-9]|[EeDd][-+]?[0-9]", around[end : end + 4]) or (
         end == match.end() and re.match(r"[,'_+-][0-9]", around[end : end + 2])
     )
-    if not re.fullmatch(NUMBER, text.strip(" \t")) or goes_on or around[max(0, start - 1) : start].isdigit():
+    begun = around[max(0, start - 1) : start].isdigit() and text[:1] not in "+-"
+    if not re.fullmatch(NUMBER, text.strip(" \t")) or goes_on or begun:
         raise _no_number(around[max(0, start - 12) : end + 12], what)
     return float(text.strip(" \t").lower().replace("d", "e"))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def off_stdout() -> Iterator[None]:
     """What is printed meanwhile goes to the standard error: the standard output belongs to the command."""
-    with redirected(2, 1):
+    with redirected(2, 1), contextlib.redirect_stdout(sys.stderr):
         yield
 
 

@@ -11,7 +11,7 @@ import torch
 
 from surveyor.errors import PotentialError
 
-PASS = "pass the .model file that mace_run_train wrote (not …_compiled.model, not a checkpoint)"
+WANTED = "pass the .model file that mace_run_train wrote (not …_compiled.model, not a checkpoint)"
 
 
 def load_module(path: Path, device: str | None) -> torch.nn.Module:
@@ -34,7 +34,7 @@ def load_module(path: Path, device: str | None) -> torch.nn.Module:
             warnings.simplefilter("ignore")  # about TorchScript, inside e3nn
             # The user named this file as a model: unpickling it is what opening a .model means.
             model = torch.load(path, map_location=target, weights_only=False)
-    # Files that are damaged, something else, or of classes that are not here: torch and pickle raise anything.
+    # Damaged, something else, or of classes that are not here: torch and pickle raise anything.
     except Exception as error:
         reason = (str(error).splitlines() or ["empty"])[0][:120]
         raise PotentialError(
@@ -46,7 +46,7 @@ def load_module(path: Path, device: str | None) -> torch.nn.Module:
         raise PotentialError(
             f"{path} holds {what}",
             expected="a trained model as mace-torch 0.3.x saves it (.model)",
-            todo=PASS,
+            todo=WANTED,
         )
     assert isinstance(model, torch.nn.Module)  # noqa: S101
     return model

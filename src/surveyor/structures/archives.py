@@ -14,7 +14,7 @@ from typing import IO, cast
 
 from surveyor.errors import StructureError
 
-FREE = 2**30
+FREE = 2**29
 RATIO = 200
 """More than `FREE` bytes from an archive, and more than `RATIO` times its size, are a bomb: the text of
 structures shrinks five- to twentyfold."""

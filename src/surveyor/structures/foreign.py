@@ -112,14 +112,15 @@ def _plain(path: Path) -> Iterator[Path]:
             return
         with TemporaryDirectory(prefix="surveyor-") as folder:
             plain = Path(folder) / inner_name(path)
-            with plain.open("wb") as target:
-                if encoding is None:
+            if encoding is None:
+                with plain.open("wb") as target:
                     shutil.copyfileobj(stream, target)
-                else:
-                    text = io.TextIOWrapper(stream, encoding=encoding, newline="")
-                    shutil.copyfileobj(
-                        text, io.TextIOWrapper(target, encoding="utf-8", newline="", write_through=True)
-                    )
+            else:
+                with (
+                    io.TextIOWrapper(stream, encoding=encoding, newline="") as text,
+                    plain.open("w", encoding="utf-8", newline="") as converted,
+                ):
+                    shutil.copyfileobj(text, converted)
             yield plain
 
 
