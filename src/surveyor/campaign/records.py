@@ -195,7 +195,7 @@ def read_picks(path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for rank, pick in enumerate(picks):
         name, index = (pick.get("id"), pick.get("index")) if isinstance(pick, dict) else (None, None)
-        if not is_structure_id(name) or name in found:
+        if not isinstance(name, str) or not is_structure_id(name) or name in found:
             raise _strange(path, f"pick {rank} has the id {name!r}")
         if type(index) is not int or index < 0:
             raise _strange(path, f"pick {rank} has the index {index!r}")
