@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
-from ase import Atoms
 
 from surveyor.calibration import Calibrations, KnownErrors, calibrate_both
 from surveyor.errors import SelectionError
+from surveyor.features.featurised import Featurised, featurise
 from surveyor.features.rows import part_of
 from surveyor.features.scaling import unit_mean_square
 from surveyor.forecast import SAMPLE, Forecast, forecast, sample
@@ -18,28 +17,15 @@ from surveyor.posterior import Posterior, Step, condition_in_turn, structure_std
 from surveyor.reasons import removed_shares
 from surveyor.selection import Given, among
 from surveyor.selection.validation import rank_of
-from surveyor.structures.identity import structure_id
-from surveyor.types import FeatureMap, Features, Float64Array, FloatArray, IndexArray, Selector, Stopped
+from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selector, Stopped
 
-BLOCK = 256
+__all__ = ["Batch", "Featurised", "Pick", "PickErrors", "Rule", "acquire", "featurise"]
 
 REMOVES_SAMPLE = 20_000
 """Pool structures that the removed variance is summed over: the sum must not cost more than the choice."""
 
-Progress = Callable[[int], None]
 Rule = Callable[[Given], Selector]
 """Makes the selector, for the structures that may be picked."""
-
-
-@dataclass(frozen=True, eq=False)
-class Featurised:
-    """Features of structures, and the ids that they belong to."""
-
-    features: Features
-    ids: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -120,23 +106,6 @@ class Batch:
         return len(self.picks)
 
 
-def featurise(
-    structures: Iterable[Atoms], feature_map: FeatureMap, *, on_progress: Progress | None = None
-) -> Featurised:
-    """Features of a stream of structures, in float32 rows, holding one block of structures at a time."""
-    stream = iter(structures)
-    parts: list[Features] = []
-    ids: list[str] = []
-    while block := list(islice(stream, BLOCK)):
-        features = feature_map(block)
-        parts.append(Features(features.values.astype(np.float32), features.owner, features.n_structures))
-        ids.extend(structure_id(atoms) for atoms in block)
-        if on_progress:
-            on_progress(len(block))
-    features = Features.concatenate(parts) if parts else Features.empty(feature_map.dim)
-    return Featurised(features, tuple(ids))
-
-
 def acquire(
     pool: Featurised,
     labelled: Featurised,
@@ -179,13 +148,11 @@ def acquire(
     candidates, n_duplicates, n_known = _candidates(pool.ids, {*labelled.ids, *exclude})
     n = max(1, len(candidates)) if n is None else n
     _check_size(n, len(pool), len(candidates), n_duplicates, n_known)
-    if n_forecast < 0:
-        raise SelectionError(f"forecast = {n_forecast}", expected="a number of labels, or 0 for no forecast")
+    _check_forecast(n_forecast)
     ahead = max(n, min(n_forecast, len(candidates)))
     aims = [] if target is None else [target.features]
-    candidate_features, train, *scaled = unit_mean_square(
-        part_of(pool.features, candidates), labelled.features, *aims
-    )
+    parts = part_of(pool.features, candidates), labelled.features, *aims
+    candidate_features, train, *scaled = unit_mean_square(*parts)
     given = Given(noise, scaled[0] if scaled else None, cost, budget, disagreement)
     by_id = rank_of([pool.ids[index] for index in candidates], len(candidates))
     selector = rule(among(given, candidates, len(pool)))
@@ -197,7 +164,7 @@ def acquire(
             todo="raise the budget, or lower the threshold",
         )
     posterior = Posterior.fit(train, noise=noise)
-    path = candidate_features.take(found.indices if n_forecast else found.indices[:n])
+    path = candidate_features.take(found.indices)
     chosen = path.take(range(min(n, len(found))))
     ahead_steps = list(condition_in_turn(posterior, path, cut=len(chosen)))
     steps = [step for step in ahead_steps if step.owner[0] < len(chosen)]
@@ -206,23 +173,9 @@ def acquire(
     outlook = None
     if n_forecast:
         outlook = forecast(ahead_steps, sample(candidate_features, SAMPLE, seed), calibrations=calibrations)
-    nearest = _nearest(chosen, train, labelled.ids)
-    picks = tuple(
-        Pick(
-            index=int(candidates[index]),
-            id=pool.ids[candidates[index]],
-            rank=rank,
-            std=float(std),
-            nearest=name,
-            similarity=similarity,
-            removes=float(removed),
-        )
-        for rank, (index, std, (name, similarity), removed) in enumerate(
-            zip(found.indices[:n], _std_in_turn(steps), nearest, removes, strict=True)
-        )
-    )
+    places = candidates[found.indices[:n]]
     return Batch(
-        picks,
+        _picks(places, pool.ids, steps, removes, _nearest(chosen, train, labelled.ids)),
         Stopped.FILLED if len(found) > n else found.stopped,
         len(pool),
         n_duplicates,
@@ -233,6 +186,20 @@ def acquire(
         scores=found.scores[:n],
         certain=None if found.certain is None else min(found.certain, n),
         errors=None if calibrations is None else _pick_errors(calibrations, posterior, chosen),
+    )
+
+
+def _picks(
+    places: IndexArray,
+    ids: Sequence[str],
+    steps: Sequence[Step],
+    removes: Float64Array,
+    nearest: Sequence[tuple[str | None, float | None]],
+) -> tuple[Pick, ...]:
+    each = zip(places.tolist(), _std_in_turn(steps).tolist(), nearest, removes.tolist(), strict=True)
+    return tuple(
+        Pick(place, ids[place], rank, std, name, similarity, removed)
+        for rank, (place, std, (name, similarity), removed) in enumerate(each)
     )
 
 
@@ -280,6 +247,11 @@ def _check_size(n: int, n_pool: int, n_candidates: int, n_duplicates: int, n_kno
             expected=f"n ≤ {n_candidates}",
             todo=f"ask for fewer (-n {n_candidates}), or give a larger pool",
         )
+
+
+def _check_forecast(n_forecast: int) -> None:
+    if n_forecast < 0:
+        raise SelectionError(f"forecast = {n_forecast}", expected="a number of labels, or 0 for no forecast")
 
 
 def _std_in_turn(steps: Sequence[Step]) -> Float64Array:

@@ -1,4 +1,4 @@
-"""What all rules share: checks, the loop over picks, copies, budget, ties and stop reasons. A rule is its score."""
+"""What all rules share: checks, and the loop with copies, budget, ties, stop reasons; a rule is its score."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ class Score(ABC):
 
     def take(self, structure: int) -> None:
         """Count the structure as labelled; a score that no pick changes leaves this out."""
+        del structure
 
 
 class Fixed(Score):
@@ -100,9 +101,10 @@ class Fixed(Score):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Rule(ABC):
-    """A rule that picks structures of a pool, given those already labelled: a frozen dataclass of its settings.
+    """A rule that picks structures of a pool, given those already labelled.
 
-    A subclass gives its score. Settings named as in `registry.Given` are filled in from there.
+    A subclass is a frozen dataclass of its settings that gives the score. Settings named as in `registry.Given`
+    are filled in from there.
 
     | variable    | shape          | meaning                                                 |
     |-------------|----------------|---------------------------------------------------------|
@@ -182,8 +184,8 @@ def greedy(
 ) -> Selection:
     """Take the best structure, count it as labelled, and so on.
 
-    Copies of labelled structures, and of picks where these count as labelled, wait until nothing novel is left.
-    Of structures that tie, the one of lowest rank is taken.
+    Copies of labelled structures, and of picks where these count as labelled, wait until nothing novel is
+    left. Of structures that tie, the one of lowest rank is taken.
     """
     view, novelty = request.view, Novelty(request.train.values)
     left = np.ones(view.n_structures, dtype=bool)

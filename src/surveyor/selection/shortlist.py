@@ -28,7 +28,7 @@ class Shortlist:
 
     The pool is read once; the rule sees `size` structures, in memory. For `max-variance` and `top-k` without
     costs the picks are those of the whole pool as long as their scores exceed every score that was left out,
-    since scores only fall as picks are made: `certain` of the selection counts them. The other rules may lose; how much is
+    since scores only fall as picks are made: `certain` counts them. The other rules may lose; how much is
     measured in docs/choosing-rules.md. Targets that `target-variance` samples come from the whole pool.
 
     | symbol | variable | shape  | meaning                                            |
