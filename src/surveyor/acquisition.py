@@ -141,8 +141,7 @@ def acquire(
         known: errors on the labelled structures, all of them; with these the batch is calibrated.
 
     Raises:
-        SelectionError: n < 1, the pool is empty, n is larger than the number of candidates, or no candidate
-            is left; a negative n_forecast; not one cost or disagreement a structure.
+        SelectionError: n < 1 or larger than the number of candidates, no candidate, a negative n_forecast.
         StructureError: too few labelled structures to calibrate with.
     """
     candidates, n_duplicates, n_known = _candidates(pool.ids, {*labelled.ids, *exclude})

@@ -9,6 +9,7 @@ from surveyor.cli.campaign import report, run, status
 from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
 from surveyor.cli.label import app as label
+from surveyor.cli.options import ListsRules
 from surveyor.cli.pretrain import pretrain
 from surveyor.cli.select import select
 
@@ -33,7 +34,7 @@ def main(
         raise typer.Exit
 
 
-app.command()(select)
+app.command(cls=ListsRules)(select)
 app.command()(embed)
 app.add_typer(label, name="label")
 app.command()(run)

@@ -21,7 +21,7 @@ BLOCK_ROWS = 4096
 
 @dataclass(frozen=True, eq=False)
 class LCMD(PricedRule):
-    """Far structures, but where many are: crowded regions of the pool count for more than empty ones.
+    """Far structures, but where many are: crowded regions count for more than empty ones.
 
     Every pool row belongs to the cluster of its nearest centre c(x); labelled rows are the first centres.
 

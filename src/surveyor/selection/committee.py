@@ -14,7 +14,7 @@ from surveyor.types import FloatArray
 
 @dataclass(frozen=True, eq=False)
 class Committee(Rule):
-    """Largest disagreement among several potentials: the usual way, for comparison.
+    """Largest disagreement among several potentials; the usual way, for comparison.
 
     Scores are the disagreements, in their unit (eV/atom or eV/Å; see `surveyor.disagreement`). A pick does
     not change the disagreement on others, so that near-copies are picked together; exact copies of labelled

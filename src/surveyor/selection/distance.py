@@ -76,7 +76,7 @@ class DistanceBounds(Bounds):
 
 @dataclass(frozen=True, eq=False)
 class FarthestPoint(PricedRule):
-    """Farthest from labelled structures and picks: plain coverage, ignoring how features are correlated.
+    """Farthest from labelled structures and picks; plain coverage.
 
         next = argmax min |φ(x) − c|²        over the rows c of labelled structures and picks
         next = argmax min |φ(x) − c|² / cost(x)

@@ -12,7 +12,7 @@ from surveyor.selection.rule import PricedRule, Request, Score
 
 @dataclass(frozen=True, eq=False)
 class MaxVariance(PricedRule):
-    """Largest residual variance: right everywhere in the pool, at its edges above all; the fastest.
+    """Largest residual variance, for a potential that must be right everywhere; the fastest.
 
         s²(x) = λ φ(x)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
         next  = argmax s²(x)                          every structure owns one row

@@ -103,8 +103,8 @@ class Fixed(Score):
 class Rule(ABC):
     """A rule that picks structures of a pool, given those already labelled.
 
-    A subclass is a frozen dataclass of its settings that gives the score. Settings named as in `registry.Given`
-    are filled in from there.
+    A subclass is a frozen dataclass of its settings that gives the score. Settings named as in
+    `registry.Given` are filled in from there; the first line of its docstring is what the help says.
 
     | variable    | shape          | meaning                                                 |
     |-------------|----------------|---------------------------------------------------------|

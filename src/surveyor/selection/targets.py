@@ -20,7 +20,7 @@ from surveyor.types import Features, Float64Array
 
 @dataclass(frozen=True, eq=False)
 class TargetVariance(PricedRule):
-    """Least residual variance where you will simulate: on the targets, or on average over the pool.
+    """Least residual variance where you will simulate, or on average over the pool.
 
     Greedy V-optimal design: each pick lowers the mean residual variance of the target rows the most.
 

@@ -13,7 +13,7 @@ from surveyor.selection.rule import Request, Rule, Score
 
 @dataclass(frozen=True, eq=False)
 class TopK(Rule):
-    """Largest residual variance given the labelled structures only: shows what picking near-copies costs.
+    """Largest residual variance, picks not counted as labelled; shows what near-copies cost.
 
         s²(x) = λ φ(x)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
 

@@ -12,7 +12,7 @@ from surveyor.selection.rule import Fixed, Request, Rule, Score
 
 @dataclass(frozen=True, eq=False)
 class Random(Rule):
-    """Uniform, without replacement: the baseline, and the fair sample for validation.
+    """Uniform, without replacement; the baseline, and the fair sample for validation.
 
     Copies of labelled structures come last. The picks for k are the first k of the picks for k + 1 when the
     generator starts from the same seed. Scores are all 1: no structure is preferred.
