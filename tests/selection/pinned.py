@@ -1,7 +1,7 @@
 """Requests whose picks and scores are kept in tests/data/picks.json; `python pinned.py` writes it anew.
 
-Three pools: plain rows, structures of several rows in single precision, and rows of very different length with
-copies of each other and of labelled ones.
+Three pools: plain rows, structures of several rows in single precision, and rows of very different length
+with copies of each other and of labelled ones.
 """
 
 from __future__ import annotations

@@ -108,7 +108,6 @@ def test_hundreds_of_picks_do_not_let_the_numbers_drift(kind: str) -> None:
 @pytest.mark.parametrize("dim", [5, 60])
 def test_the_projection_misses_no_closer_row(kind: str, dtype: type, dim: int) -> None:
     X = Features.one_row_each(pool(kind, 500, dim=dim, dtype=dtype))
-    norms = squared_norms(X.values)
     projection = Projection(Pool(X))
     rows = X.values.astype(np.float64)
     rng = np.random.default_rng(3)
