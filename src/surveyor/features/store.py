@@ -314,7 +314,8 @@ def _write_block(store: FeatureStore, number: int, features: Features, ids: list
         raise FeatureError(
             f"features of width {features.dim}", expected=f"width {store.dim}, as in {store.path}"
         )
-    narrow = Features(features.values.astype(store.dtype), features.owner, features.n_structures)
+    with np.errstate(over="ignore"):  # what overflows is refused as not finite
+        narrow = Features(features.values.astype(store.dtype), features.owner, features.n_structures)
     letters = np.array([list(name.encode("ascii")) for name in ids], dtype=np.uint8)
     arrays = {
         "values": narrow.values,

@@ -6,7 +6,7 @@ from surveyor.selection.committee import Committee
 from surveyor.selection.distance import FarthestPoint
 from surveyor.selection.maxvariance import MaxVariance
 from surveyor.selection.registry import RULES, Given, make_rule, rules_that_take
-from surveyor.selection.rule import Fixed, PricedRule, Request, Rule, Score, among
+from surveyor.selection.rule import Fixed, PricedRule, Request, Rule, Score, among, tied
 from surveyor.selection.shortlist import Shortlist
 from surveyor.selection.targets import TargetVariance
 from surveyor.selection.topk import TopK
@@ -37,5 +37,6 @@ __all__ = [
     "random",
     "rules_that_take",
     "target_variance",
+    "tied",
     "top_k",
 ]
