@@ -127,7 +127,7 @@ def test_a_selector_of_ones_own_is_given_the_costs_of_the_candidates() -> None:
 
 
 def test_a_batch_counts_the_picks_that_a_shortlist_cannot_have_changed() -> None:
-    """A shortlist of four of five directions; the longest stands there twice, and its double is worth little."""
+    """A shortlist of four: the longest direction stands there twice, and its double is worth little."""
     rows = np.diag([8.0, 4.0, 2.0, 1.0, 0.5])
     pool = named(np.concatenate([rows, 0.9 * rows[:1]]))
     for n, certain in ((2, 2), (3, 3), (4, 3)):
