@@ -98,7 +98,10 @@ def test_a_campaign_keeps_its_settings_but_may_go_on_longer(tmp_path: Path) -> N
     folder = tmp_path / "c"
     first = load_campaign(config(tmp_path, "pool: a.extxyz\nstop: {rounds: 2}"))
     keep_config(first, folder)
-    assert yaml.safe_load((folder / "config.yaml").read_text()) == yaml.safe_load(resolved_yaml(first))
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert written.pop("pool") == "../a.extxyz"  # moves with the campaign
+    whole = yaml.safe_load(resolved_yaml(first))
+    assert {"pool": whole.pop("pool"), **written} == {"pool": str(tmp_path / "a.extxyz"), **whole}
     keep_config(
         load_campaign(config(tmp_path, "pool: a.extxyz\nstop: {rounds: 9}\nlabels: {processes: 7}")), folder
     )

@@ -33,6 +33,7 @@ class Labels:
     | stress       | (6,) or None | eV/Å³, ASE's Voigt order   |
     | core_seconds | scalar       | s × cores; 0: not known    |
     | doubt        | text or None |                            |
+    | free_energy  | truth value  | energy is a free energy, not the one extrapolated to zero smearing |
     """
 
     energy: float
@@ -40,6 +41,7 @@ class Labels:
     stress: Float64Array | None = None
     core_seconds: float = 0.0
     doubt: str | None = None
+    free_energy: bool = False
 
     def fault(self, n_atoms: int) -> str | None:
         """Why these are no labels of a structure of so many atoms; None where they are."""
@@ -275,6 +277,7 @@ class Labeller(Protocol):
 class Trainer(Protocol):
     """Fine-tuning: a start potential and labelled structures in, a better potential out.
 
+    Reference energies (atomic number → eV) are those of `references`, or re-fitted to the labels without.
     What it really did may be left in `workdir/settings.json`, a flat mapping, for the record of the round.
     """
 
@@ -286,6 +289,7 @@ class Trainer(Protocol):
         *,
         seed: int,
         workdir: Path,
+        references: Mapping[int, float] | None = None,
     ) -> Potential: ...
 
 

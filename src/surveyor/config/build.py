@@ -28,7 +28,7 @@ from surveyor.config.schema import (
     ManualSettings,
     SelectionConfig,
 )
-from surveyor.errors import ConfigError
+from surveyor.errors import ConfigError, notice
 from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import (
     CalculatorSpec,
@@ -45,7 +45,8 @@ from surveyor.labelling.screening import Screening
 from surveyor.potentials.opening import beside
 from surveyor.selection import Given, Shortlist, make_rule
 from surveyor.specs import validate
-from surveyor.structures import StructureFile, labels_of
+from surveyor.structures import StructureFile
+from surveyor.structures.label_keys import LabelledFrames, read_labelled
 from surveyor.types import Labeller, Potential, Selector
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def build_labeller(config: LabelConfig, folder: Path, engine: EngineConfig | Non
         calculator_spec(config),
         build_engine(engine or LocalEngineConfig(), config.processes),
         spool=folder / "labels" / "spool",
+        failed=folder / "labels" / "failed",
         time_limit=config.time_limit,
     )
 
@@ -119,10 +121,15 @@ def build_plan(config: CampaignConfig) -> Plan:
     """
     from surveyor.potentials import open_potential
     from surveyor.training import FineTuning, FineTuningSettings
+    from surveyor.training.trainable import check_trainable
 
     potential = open_potential(config.model, config.device, head=config.head)
+    check_trainable(potential)
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
+    replay = _replay(config, potential)
+    if test.isolated:
+        notice(f"{config.test}: {len(test.isolated)} isolated atoms (config_type=IsolatedAtom) are set aside")
     training = config.training
     not_the_trainers = {"valid_fraction", "start", "replay", "freeze"}
     settings = FineTuningSettings(
@@ -138,11 +145,14 @@ def build_plan(config: CampaignConfig) -> Plan:
         rule=build_rule(config.selection),
         noise=config.selection.noise,
         batch=config.selection.batch,
-        trainer=FineTuning(settings, replay=_replay(config, potential)),
+        trainer=FineTuning(settings, replay=replay),
         continued=training.start == "continued",
         pool=StructureFile(config.pool, potential.elements),
-        start=start,
-        test=test,
+        start=start.structures,
+        isolated=start.isolated,
+        test=test.structures,
+        replay=replay,
+        paths=_paths(config),
         generic=_generic(config, potential),
         target=[] if config.target is None else list(StructureFile(config.target, potential.elements)),
         stopping=Stopping(**config.stop.model_dump()),
@@ -153,17 +163,32 @@ def build_plan(config: CampaignConfig) -> Plan:
     )
 
 
-def _labelled(path: Path | None, potential: MacePotential) -> list[Atoms]:
+def _paths(config: CampaignConfig) -> dict[str, Path]:
+    """Role → the file that it comes from."""
+    named = {
+        "pool": config.pool,
+        "start": config.start,
+        "test": config.test,
+        "target": config.target,
+        "model": Path(config.model),
+        "replay": _replay_file(config),
+        "forgetting": _generic_file(config),
+    }
+    return {role: path for role, path in named.items() if path is not None}
+
+
+def _labelled(path: Path | None, potential: MacePotential) -> LabelledFrames:
     """Labelled structures of a file, all of them checked before anything is paid for."""
-    if path is None:
-        return []
-    structures = list(StructureFile(path, potential.elements))
-    for number, atoms in enumerate(structures):
-        labels_of(atoms, f"{path.name}, frame {number}")
-    return structures
+    return LabelledFrames() if path is None else read_labelled(path, potential.elements)
 
 
-def _replay(config: CampaignConfig, potential: MacePotential) -> list[Atoms]:
+def _replay_file(config: CampaignConfig) -> Path | None:
+    if config.training.mode != "replay":
+        return None
+    return config.training.replay or beside(config.model, "replay")
+
+
+def _replay(config: CampaignConfig, potential: MacePotential) -> Sequence[Atoms]:
     """The structures of the pretraining level that the mode replay takes.
 
     Raises:
@@ -171,21 +196,23 @@ def _replay(config: CampaignConfig, potential: MacePotential) -> list[Atoms]:
     """
     if config.training.mode != "replay":
         return []
-    path = config.training.replay or beside(config.model, "replay")
+    path = _replay_file(config)
     if path is None:
         raise ConfigError(
             f"mode: replay, but no structures to replay lie beside the model {config.model!r}",
             expected="labelled structures of the level that the model was pretrained at",
             todo="name a file, training: {replay: file.extxyz}, or take mode naive or frozen",
         )
-    return _labelled(path, potential)
+    return _labelled(path, potential).structures
 
 
-def _generic(config: CampaignConfig, potential: MacePotential) -> list[Atoms]:
+def _generic_file(config: CampaignConfig) -> Path | None:
+    return None if config.forgetting is False else config.forgetting or beside(config.model, "held-out")
+
+
+def _generic(config: CampaignConfig, potential: MacePotential) -> Sequence[Atoms]:
     """The sample on which forgetting is measured; none where it is switched off or nothing is at hand."""
-    if config.forgetting is False:
-        return []
-    return _labelled(config.forgetting or beside(config.model, "held-out"), potential)
+    return _labelled(_generic_file(config), potential).structures
 
 
 def _reopener(config: CampaignConfig) -> Callable[[Path], Potential]:

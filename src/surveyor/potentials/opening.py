@@ -68,9 +68,14 @@ def open_potential(
     elif name in FOUNDATION_MODELS:
         path = foundation_model_path(name)
     else:
-        looks_like_path = Path(name).suffix != "" or "/" in name
+        if Path(name).is_dir():
+            why = ": that is a folder"
+        elif Path(name).exists():
+            why = ": that is no file, but a pipe, socket or device"
+        else:
+            why = ": no such file" if Path(name).suffix != "" or "/" in name else ""
         raise PotentialError(
-            f"no potential {name!r}" + (": no such file" if looks_like_path else ""),
+            f"no potential {name!r}{why}",
             expected="'builtin', the path of a .model file, or one of " + ", ".join(FOUNDATION_MODELS),
             todo=f"check the spelling; the current folder is {Path.cwd()}",
         )

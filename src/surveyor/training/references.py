@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from surveyor.errors import TrainingError
 from surveyor.metrics import element_offsets, residuals
+from surveyor.potentials.mace import MacePotential
 from surveyor.types import Potential
 
 
@@ -34,3 +36,25 @@ def refit_reference_energies(potential: Potential, structures: Sequence[Atoms]) 
     residual, _ = residuals(potential, structures)
     shifts = element_offsets(-residual, structures, potential.elements)
     return dict(zip(potential.elements, shifts.tolist(), strict=True))
+
+
+def shifts_to(
+    potential: MacePotential, references: Mapping[int, float], structures: Sequence[Atoms]
+) -> dict[int, float]:
+    """Shifts of the atomic energies to given ones; elements that are not given keep theirs.
+
+    Args:
+        references: atomic number → energy of the isolated atom, eV.
+        structures: whose elements must be given.
+
+    Raises:
+        TrainingError: an element of the structures is not.
+    """
+    lacking = {int(z) for atoms in structures for z in atoms.numbers} - references.keys()
+    if lacking:
+        raise TrainingError(
+            f"no isolated atom of {', '.join(chemical_symbols[z] for z in sorted(lacking))}",
+            expected="one of every element that is trained on",
+        )
+    own = potential.reference_energies()
+    return {z: references[z] - energy if z in references else 0.0 for z, energy in own.items()}
