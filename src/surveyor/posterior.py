@@ -211,7 +211,7 @@ def condition_in_turn(
         part = picks.take(range(first, end))
         values = np.asarray(part.values, dtype=np.float64)
         mapped = posterior.noise * solve_cholesky(posterior.factor, values.T).T
-        factor = cholesky(values @ mapped.T + posterior.noise * np.eye(len(values)))
+        factor = cholesky(posterior.covariance(values, values) + posterior.noise * np.eye(len(values)))
         variance = np.maximum(np.diag(factor) ** 2 - posterior.noise, 0.0)
         yield Step(posterior, part.owner + first, solve_lower(factor, mapped), variance)
 

@@ -1,4 +1,4 @@
-"""Requests whose picks and scores are kept in tests/data/picks.json; `python pinned.py` writes it anew.
+"""Requests whose picks and scores are kept in tests/data/selections.json; `python pinned.py` writes it anew.
 
 Three pools: plain rows, structures of several rows in single precision, and rows of very different length
 with copies of each other and of labelled ones.
@@ -26,7 +26,7 @@ from surveyor.selection import (
 )
 from surveyor.types import Features, Selection, Selector
 
-PICKS = Path(__file__).parents[1] / "data" / "picks.json"
+PICKS = Path(__file__).parents[1] / "data" / "selections.json"
 NOISE = 1e-3
 
 
