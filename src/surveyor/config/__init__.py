@@ -11,7 +11,6 @@ from surveyor.config.labels import load_labels
 from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import (
     FEATURES,
-    RULES,
     check_aim,
     check_committee,
     check_name,
@@ -29,7 +28,6 @@ from surveyor.config.schema import (
 
 __all__ = [
     "FEATURES",
-    "RULES",
     "CampaignConfig",
     "ControlConfig",
     "FeatureConfig",

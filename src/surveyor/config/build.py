@@ -16,9 +16,7 @@ from surveyor.config.registries import (
     CALCULATORS,
     FEATURES,
     MANUAL,
-    RULES,
     SETTINGS,
-    PoolNumbers,
     check_name,
 )
 from surveyor.config.schema import (
@@ -45,11 +43,11 @@ from surveyor.labelling.manual import ManualLabeller
 from surveyor.labelling.retries import Retries
 from surveyor.labelling.screening import Screening
 from surveyor.potentials.opening import beside
-from surveyor.selection import Shortlist
+from surveyor.selection import Given, Shortlist, make_rule
 from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
-from surveyor.types import Features, Float64Array, Labeller, Potential, Selector
+from surveyor.types import Labeller, Potential, Selector
 
 if TYPE_CHECKING:
     from surveyor.potentials.mace import MacePotential
@@ -60,26 +58,12 @@ def build_features(potential: MacePotential, config: FeatureConfig, seed: int) -
     return FEATURES[config.kind](potential, config, seed)
 
 
-def build_rule(
-    config: SelectionConfig,
-    *,
-    cost: Float64Array | None = None,
-    budget: float | None = None,
-    disagreement: Float64Array | None = None,
-    shortlist: int | None = None,
-) -> Rule:
-    """The rule that the configuration names, waiting for its target.
+def build_rule(config: SelectionConfig, *, shortlist: int | None = None) -> Rule:
+    """What makes the rule that the configuration names; with a shortlist, among so many structures only."""
 
-    Args:
-        cost: price of each structure of the pool, for rules that weigh it.
-        budget: what the picks may cost together.
-        disagreement: of a committee about each structure of the pool.
-        shortlist: consider only so many structures, of largest residual variance; None: all.
-    """
-
-    def made(target: Features | None) -> Selector:
-        rule = RULES[config.rule](config.noise, target, PoolNumbers(cost, budget, disagreement))
-        return rule if shortlist is None else Shortlist(rule, shortlist, config.noise)
+    def made(given: Given) -> Selector:
+        rule = make_rule(config.rule, given)
+        return rule if shortlist is None else Shortlist(rule, shortlist, given.noise)
 
     return made
 
