@@ -185,14 +185,15 @@ def test_conversions_of_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[
 # ---- odd values through every writer ----------------------------------------------------------------
 
 NAMES = [
-    "comment", "a b", "a:b", "a=b", 'a"b', "", "energy", "forces", "stress", "virial", "magmoms", "charges", "Lattice",
-    "Properties", "pbc", "species", "pos", "numbers2", "move_mask", "tags", "masses", "\n", "a\\", "_JSON", "é", "{", "T",
-    "REF_energy2", "surveyor_doubt", "config_weight", "name'", "free_energy", "dipole", "residuenames", "\x00", "a\tb",
+    "comment", "a b", "a:b", "a=b", 'a"b', "", "energy", "forces", "stress", "virial", "magmoms", "charges",
+    "Lattice", "Properties", "pbc", "species", "pos", "numbers2", "move_mask", "tags", "masses", "\n", "a\\",
+    "_JSON", "é", "{", "T", "REF_energy2", "surveyor_doubt", "config_weight", "name'", "free_energy", "dipole",
+    "residuenames", "\x00", "a\tb",
 ]  # fmt: skip
 TEXTS = [
-    "", " ", "a", "001", "1", "1.0", "T", "F", "true", "nan", "inf", "1 2 3", "1e5", "a\\", "\\", '"', "'", "a b", "a\nb",
-    "a\r\nb", "\u2028", "\x00", "_JSON", "_JSON [1]", "{1 2}", "[1, 2]", "[", "total_charge=5", 'x" total_charge=5 y="',
-    "é", "٣", "=", ",", "a" * 3000, "None", "-", "+1", "0x1", "1_0",
+    "", " ", "a", "001", "1", "1.0", "T", "F", "true", "nan", "inf", "1 2 3", "1e5", "a\\", "\\", '"', "'", "a b",
+    "a\nb", "a\r\nb", "\u2028", "\x00", "_JSON", "_JSON [1]", "{1 2}", "[1, 2]", "[", "total_charge=5",
+    'x" total_charge=5 y="', "é", "٣", "=", ",", "a" * 3000, "None", "-", "+1", "0x1", "1_0",
 ]  # fmt: skip
 
 
@@ -277,7 +278,8 @@ def test_odd_values_through_every_writer(tmp_path: Path, capsys: pytest.CaptureF
         np.testing.assert_array_equal(opened_again[name].arrays["REF_forces"], expected.forces)
     with capsys.disabled():
         print(
-            f"\n{VALUES} frames of odd info and columns: {dict(counts)}; all {len(taken)} labels in the journal"
+            f"\n{VALUES} frames of odd info and columns: {dict(counts)}; "
+            f"all {len(taken)} labels in the journal"
         )
     assert not any("SILENCE" in outcome for outcome in counts)
 
@@ -307,8 +309,9 @@ def test_planted_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert not again.new
     with capsys.disabled():
         print(
-            f"\n{len(planted)} odd files beside 8 results: {len(found.new)} taken, {len(found.rejected)} refused, "
-            f"{len(found.passed_over)} passed over; none executed, no traceback, no hang"
+            f"\n{len(planted)} odd files beside 8 results: {len(found.new)} taken, "
+            f"{len(found.rejected)} refused, {len(found.passed_over)} passed over; "
+            "none executed, no traceback, no hang"
         )
 
 
@@ -326,9 +329,10 @@ SOUND = [
     "{:.2f}  (note)",
 ]
 SPOILT = [
-    "{:,.3f}x", "{a}{b}", "{a}.{b}", "{a},{b}", "{a}e", "{a}_{b}", "{a}*{b}", "********", "{a}***", "{a}eV", "{a}i", "{a}j",
-    "{a}+{b}j", "{a}±{b}", "{a}-{b}", "{a}+{b}", "{a}'000", "{a}e+", "0x{b}", "{a}/{b}", "{a}..{b}", "{a}%", "−{b}", "- {b}",
-    "{a}-103", "{a}:{b}", "({a},{b})", "{a}?{b}", "{a}\x00{b}", "{a}D", "1,{b}", "{a}\xa0000", "~{b}", "NaN{b}", "{a}Inf",
+    "{:,.3f}x", "{a}{b}", "{a}.{b}", "{a},{b}", "{a}e", "{a}_{b}", "{a}*{b}", "********", "{a}***", "{a}eV",
+    "{a}i", "{a}j", "{a}+{b}j", "{a}±{b}", "{a}-{b}", "{a}+{b}", "{a}'000", "{a}e+", "0x{b}", "{a}/{b}",
+    "{a}..{b}", "{a}%", "−{b}", "- {b}", "{a}-103", "{a}:{b}", "({a},{b})", "{a}?{b}", "{a}\x00{b}", "{a}D",
+    "1,{b}", "{a}\xa0000", "~{b}", "NaN{b}", "{a}Inf",
 ]  # fmt: skip
 
 
