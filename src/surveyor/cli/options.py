@@ -8,9 +8,11 @@ import typer
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="builtin, a .model file that you trust, or a MACE model name."),
+    typer.Option(
+        "--model", "-m", help="builtin, a .model file that you trust, a MACE model name, or FAMILY:NAME."
+    ),
 ]
-FeatureKind = Annotated[str, typer.Option("--features", help="tangent | activations.")]
+FeatureKind = Annotated[str, typer.Option("--features", help="tangent | activations | soap.")]
 SketchSize = Annotated[int, typer.Option("--dim", help="Sketch size of tangent features.")]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, …; a GPU is taken where there is one.")

@@ -11,6 +11,7 @@ from surveyor.config.labels import load_labels
 from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import (
     FEATURES,
+    GEOMETRIC,
     RULES,
     check_aim,
     check_committee,
@@ -29,6 +30,7 @@ from surveyor.config.schema import (
 
 __all__ = [
     "FEATURES",
+    "GEOMETRIC",
     "RULES",
     "CampaignConfig",
     "ControlConfig",

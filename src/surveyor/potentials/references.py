@@ -8,6 +8,7 @@ from ase import Atoms
 
 from surveyor.errors import TrainingError
 from surveyor.metrics import element_offsets, residuals
+from surveyor.potentials.base import Shiftable, require
 from surveyor.types import Potential
 
 
@@ -34,3 +35,14 @@ def refit_reference_energies(potential: Potential, structures: Sequence[Atoms]) 
     residual, _ = residuals(potential, structures)
     shifts = element_offsets(-residual, structures, potential.elements)
     return dict(zip(potential.elements, shifts.tolist(), strict=True))
+
+
+def shifted_to(potential: Potential, structures: Sequence[Atoms]) -> Potential:
+    """The potential with reference energies re-fitted to labelled structures.
+
+    Raises:
+        PotentialError: the potential is not `Shiftable`.
+        TrainingError: no structures.
+    """
+    shiftable = require(potential, Shiftable, "fitting reference energies to labels")
+    return shiftable.with_reference_shifts(refit_reference_energies(potential, structures))
