@@ -160,7 +160,7 @@ def files(potential: Potential, structures: Sequence[Atoms]) -> None:
 
 
 def energies_of_batches(potential: Differentiable, structures: Sequence[Atoms]) -> None:
-    """A batch has the predicted energies, their slopes along its positions, and rows that belong somewhere."""
+    """A batch has the predicted energies, slopes along its positions, and the structure of each atom."""
     batch = potential.batch(structures)
     n_atoms = [len(atoms) for atoms in structures]
     if batch.count != len(structures) or batch.positions.shape != (sum(n_atoms), 3):
@@ -257,7 +257,7 @@ def energy_gradients(
 def force_gradients(
     potential: Differentiable, atoms: Atoms, probes: Float64Array, names: Sequence[str]
 ) -> torch.Tensor:
-    """∇θ (v·F) of one structure for every probe v, (probes, Σ sizes), differentiated twice: slow and plain."""
+    """∇θ (v·F) of one structure for every probe v, (probes, Σ sizes), differentiated twice: slow."""
     with differentiable(potential.model, names) as parameters:
         batch = potential.batch([atoms])
         positions = batch.positions.requires_grad_(True)
