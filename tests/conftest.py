@@ -13,12 +13,20 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 
 from molecules import rattled
+from surveyor.errors import said
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import with_labels, write_structures
 from surveyor.types import Labels
 from tiny import tiny_mace
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def notices_are_news() -> None:
+    """A notice is shown once a process; every test is to see its own."""
+    said.clear()
+
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

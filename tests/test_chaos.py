@@ -176,12 +176,12 @@ def test_ninety_kills_of_the_labelling(tmp_path: Path, small_disk: Path | None) 
     assert disturbed == undisturbed
     for name, count in twice.items():  # only a calculation whose worker was killed may be done again
         assert count <= in_hand[name], name
-    assert not [path for path in (folder / "spool").iterdir() if path.is_file()]
+    assert not [path for path in (folder / "spool").rglob("*") if path.is_file()]
 
 
 def claimed_by(folder: Path, pid: int) -> str:
     """The structure that a worker has in hand."""
-    for claim in (folder / "spool").glob("*.claim"):
+    for claim in (folder / "spool").rglob("*.claim"):
         try:
             if json.loads(claim.read_text())["pid"] == pid:
                 return claim.stem

@@ -20,7 +20,6 @@ from ase.calculators.emt import EMT
 
 from surveyor.errors import LabellingError
 from surveyor.labelling import CalculatorSpec, DaskEngine, EngineLabeller, Ledger, SlurmEngine
-from surveyor.labelling.spool import finished
 
 TESTS = Path(__file__).parent
 RUN = TESTS / "labelling_run.py"
@@ -59,21 +58,26 @@ def check(folder: Path, n: int) -> Counter[str]:
         np.testing.assert_allclose(atoms.arrays["REF_forces"], trial.get_forces(), atol=1e-6)
     calls = Counter((folder / "calls").read_text().split())
     assert calls.keys() == ledger.structures.keys()
-    assert not [path for path in (folder / "spool").iterdir() if path.is_file()]
+    assert not [
+        path for path in (folder / "spool").rglob("*.*") if path.suffix in (".order", ".claim", ".json")
+    ]
     return calls
 
 
 def workers_of(spool: Path) -> dict[int, int]:
     """Workers that compute something now, by their claims: process id → id of the engine's process above."""
     found = {}
-    for claim in spool.glob("*.claim"):
+    for claim in spool.rglob("*.claim"):
         try:
             pid = int(json.loads(claim.read_text())["pid"])
-            stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            found[pid] = int(stat[1])
+            found[pid] = parent_of(parent_of(pid))  # the keeper is between them
         except (OSError, ValueError):
             continue
     return found
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 # ---- what needs no cluster ----------------------------------------------------------------------------
@@ -138,7 +142,7 @@ def test_fifty_labels_through_slurm_with_the_submitter_killed_half_way(tmp_path:
     at_death = len(queued.stdout.splitlines())
     time.sleep(5)  # jobs end while nobody looks
     kept = len(Ledger(tmp_path / "c" / "labels", "emt", read_only=True))
-    harvested = len(finished(tmp_path / "c" / "spool"))
+    harvested = len(list((tmp_path / "c" / "spool").rglob("*.json")))
     second = start(tmp_path / "c", 50, engine)
     second.communicate()
     assert second.returncode == 0

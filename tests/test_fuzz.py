@@ -18,7 +18,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from surveyor.errors import LabellingError, Notice
+from surveyor.errors import LabellingError, Notice, said
 from surveyor.labelling import Ledger
 from surveyor.labelling.repair import repair
 from test_ledger import filled, frames_of, label, structures
@@ -31,7 +31,8 @@ CONVERSIONS = 200
 
 def opened(folder: Path) -> tuple[list[str], bool] | None:
     """The ids of the labels, and whether something was said; None where opening was refused."""
-    with warnings.catch_warnings(record=True) as said:
+    said.clear()
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             ledger = Ledger(folder, "m")
@@ -41,7 +42,7 @@ def opened(folder: Path) -> tuple[list[str], bool] | None:
         expected = label(structures()[name])
         assert atoms.info["REF_energy"] == expected.energy
         np.testing.assert_array_equal(atoms.arrays["REF_forces"], expected.forces)
-    return list(ledger.structures), any(issubclass(one.category, Notice) for one in said)
+    return list(ledger.structures), any(issubclass(one.category, Notice) for one in told)
 
 
 def outcome(folder: Path, damaged: bytes, names: list[str], content: bytes) -> str:
@@ -53,10 +54,10 @@ def outcome(folder: Path, damaged: bytes, names: list[str], content: bytes) -> s
     found = opened(folder)
     if found is None:
         return "refused, unchanged" if path.read_bytes() == damaged else "CHANGED ALTHOUGH REFUSED"
-    held, said = found
+    held, noted = found
     if sorted(held) == sorted(names):
         return "read whole"
-    if held == names[:-1] and said and content.startswith(damaged.rstrip(b"\0")):
+    if held == names[:-1] and noted and content.startswith(damaged.rstrip(b"\0")):
         return "the last label torn, said, computed again"
     return "LOST IN SILENCE"
 

@@ -250,7 +250,7 @@ def test_an_ase_reader_and_the_order_of_the_atoms() -> None:
         ("raise SystemExit('no licence')", "ended with exit code 1: no licence"),
         ("import os; os.kill(os.getpid(), 11)", "ended with signal SIGSEGV"),
         ("print('hello')", "no energy: nothing in stdout matches"),
-        ("print('TOTAL ENERGY ******** Eh')", "no energy: nothing in stdout matches"),
+        ("print('TOTAL ENERGY ******** Eh')", "energy in stdout: '********' is not a number"),
         ("print('TOTAL ENERGY 1.0 Eh')", "no forces in stdout: nothing matches 'FORCES in a.u.'"),
         ("print('TOTAL ENERGY 1.0 Eh\\nFORCES in a.u.\\n 1 2 3')", "1 rows for 3 atoms, 3 expected"),
         ("print('TOTAL ENERGY 1.0 Eh\\nFORCES in a.u.' + 4 * '\\n 1 2 3')", "4 rows for 3 atoms, 3 expected"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -22,17 +19,6 @@ from conftest import rattled
 from surveyor.errors import LabellingError, SurveyorError
 from surveyor.labelling import GFN2, CalculatorSpec, Ledger, LocalLabeller, compute
 from surveyor.labelling.screening import Screening
-from surveyor.labelling.spool import (
-    STALE,
-    compute_once,
-    finished,
-    forget,
-    in_flight,
-    order,
-    read_result,
-    sweep,
-    write_result,
-)
 from surveyor.structures import structure_id, with_labels
 from surveyor.types import Failure, Labels
 
@@ -128,69 +114,6 @@ def test_calculators_that_cannot_be_had() -> None:
         LocalLabeller(EMT_SPEC, processes=0)
 
 
-def test_spool_computes_once(tmp_path: Path) -> None:
-    calls, delivered = [], []
-
-    def work() -> Labels:
-        calls.append(1)
-        assert in_flight(tmp_path, "abc")
-        return Labels(1.25, np.eye(3), np.arange(6.0), core_seconds=3.0, doubt="not converged")
-
-    order(tmp_path, "abc")
-    for _ in range(3):
-        compute_once(tmp_path, "abc", work, deliver=delivered.append)
-    for result in [*delivered, read_result(tmp_path, "abc")]:
-        assert isinstance(result, Labels)
-        assert (result.energy, result.core_seconds, result.doubt) == (1.25, 3.0, "not converged")
-        np.testing.assert_array_equal(result.stress, np.arange(6.0))
-    assert len(delivered) == 3
-    assert len(calls) == 1
-    assert not in_flight(tmp_path, "abc")
-    write_result(tmp_path, "bad", Failure("why", final=True))
-    assert read_result(tmp_path, "bad") == Failure("why", final=True)
-    assert finished(tmp_path) == ["abc", "bad"]
-    forget(tmp_path, "abc")
-    assert finished(tmp_path) == ["bad"]
-    # a second job for a label that was collected meanwhile has nothing to do
-    compute_once(tmp_path, "abc", work, deliver=delivered.append)
-    assert delivered[-1] is None
-    assert len(calls) == 1
-    sweep(tmp_path, ())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_claims_count_while_their_heart_beats(tmp_path: Path) -> None:
-    claim = tmp_path / "abc.claim"
-    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    assert in_flight(tmp_path, "abc")
-    long_ago = time.time() - STALE - 5
-    os.utime(claim, (long_ago, long_ago))
-    assert not in_flight(tmp_path, "abc")  # a dead machine
-    done = subprocess.Popen([sys.executable, "-c", ""])
-    done.wait()
-    claim.write_text(json.dumps({"host": socket.gethostname(), "pid": done.pid}))
-    assert not in_flight(tmp_path, "abc")  # a dead process of this machine, at once
-    claim.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-    assert in_flight(tmp_path, "abc")
-
-
-def test_a_job_waits_for_the_claim_of_another_machine(tmp_path: Path) -> None:
-    delivered: list[object] = []
-    order(tmp_path, "abc")
-    (tmp_path / "abc.claim").write_text(json.dumps({"host": "elsewhere", "pid": 1}))
-    job = threading.Thread(
-        target=compute_once,
-        args=(tmp_path, "abc", lambda: pytest.fail("computed twice")),
-        kwargs={"deliver": delivered.append},
-    )
-    job.start()
-    time.sleep(0.5)
-    assert not delivered
-    write_result(tmp_path, "abc", Failure("from the other machine"))
-    job.join(timeout=10)
-    assert delivered == [Failure("from the other machine")]
-
-
 def gone(pid: int, patience: float = 10.0) -> bool:
     """Whether a process ends within some seconds; one that only waits to be reaped has ended."""
     deadline = time.monotonic() + patience
@@ -223,16 +146,6 @@ def test_a_hung_calculator_is_killed_and_the_others_are_unharmed(tmp_path: Path)
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_results_left_by_a_killed_campaign_are_harvested(tmp_path: Path) -> None:
-    structures = todo(2)
-    first = next(iter(structures))
-    write_result(tmp_path, first, Labels(42.0, np.zeros((3, 3))))
-    write_result(tmp_path, "0" * 32, Labels(1.0, np.zeros((1, 3))))  # nobody waits for it any more
-    results = dict(LocalLabeller(EMT_SPEC, processes=1, spool=tmp_path)(structures))
-    assert results[first].energy == 42.0
-    assert finished(tmp_path) == []
-
-
 def test_a_worker_outlives_its_parent_until_its_job_is_on_disk(tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = f"""
@@ -253,12 +166,12 @@ if __name__ == "__main__":
     parent = subprocess.Popen([sys.executable, "-W", "ignore", str(path)])
     spool = tmp_path / "spool"
     deadline = time.monotonic() + 90
-    while not list(spool.glob("*.claim")):  # the first job has begun
+    while not list(spool.rglob("*.claim")):  # the first job has begun
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    while not finished(spool):
+    while not list(spool.rglob("*.json")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(0.5)
@@ -346,31 +259,6 @@ def test_what_was_released_stays_released(tmp_path: Path) -> None:
         again.release(second)
     with pytest.raises(LabellingError, match="there is no label"):
         again.quarantine("0" * 32, "?")
-
-
-def test_a_result_that_cannot_be_written_is_kept_until_it_can_be(tmp_path: Path) -> None:
-    spool = tmp_path / "spool"
-    order(spool, "abc")
-    delivered: list[object] = []
-    broken = threading.Event()
-
-    def work() -> Labels:
-        (spool / "abc.json").mkdir()  # no file can take this place
-        broken.set()
-        return Labels(1.0, np.zeros((1, 3)))
-
-    job = threading.Thread(
-        target=compute_once, args=(spool, "abc", work), kwargs={"deliver": delivered.append}
-    )
-    job.start()
-    assert broken.wait(10)
-    time.sleep(0.5)
-    assert job.is_alive()
-    assert len(delivered) == 1
-    assert in_flight(spool, "abc")
-    (spool / "abc.json").rmdir()
-    job.join(timeout=20)
-    assert read_result(spool, "abc") is not None
 
 
 def test_errors_are_of_one_family() -> None:

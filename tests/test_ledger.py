@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from surveyor.campaign import CampaignLock
 from surveyor.cli import app
-from surveyor.errors import CampaignError, LabellingError, Notice
+from surveyor.errors import CampaignError, LabellingError, Notice, said
 from surveyor.labelling import Ledger
 from surveyor.labelling.journal import Journal
 from surveyor.labelling.repair import repair
@@ -252,6 +252,7 @@ def test_a_label_that_arrived_after_the_last_count_counts(tmp_path: Path) -> Non
     assert json.loads(count.read_text()) == {"labels": 3}
     for damage in ("", "{", "[]", '{"labels": "9"}', "[" * 4000):
         count.write_text(damage)
+        said.clear()
         with pytest.warns(Notice, match="is damaged"):
             check(Ledger(tmp_path, "m"), list(structures(3)))
     count.write_text('{"labels": 3}')
@@ -425,6 +426,7 @@ def test_a_damaged_line_is_named_and_not_fatal_for_failures(tmp_path: Path, line
     with pytest.warns(Notice, match="line 2, is damaged"):
         again = Ledger(tmp_path, "m")
     again.append_failure("f" * 32, Failure("nor here"))
+    said.clear()
     with pytest.warns(Notice, match="line 2, is damaged"):
         assert list(Ledger(tmp_path, "m").failures) == ["e" * 32, "f" * 32]
 
@@ -472,7 +474,7 @@ def test_the_command_mends_and_says_what_it_did(tmp_path: Path) -> None:
 def test_a_lock_that_names_nobody_stops_nobody(tmp_path: Path, content: str) -> None:
     (tmp_path / "owner.lock").write_text(content)
     named = content.strip("\0") != ""
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         with (
             CampaignLock(tmp_path),
@@ -480,7 +482,7 @@ def test_a_lock_that_names_nobody_stops_nobody(tmp_path: Path, content: str) -> 
             CampaignLock(tmp_path),
         ):
             pass
-    assert [one.category for one in said] == [Notice] * named
+    assert [one.category for one in told] == [Notice] * named
     assert (tmp_path / "owner.lock").read_bytes() == b""
 
 

@@ -8,6 +8,11 @@ picks = surveyor.select("pool.extxyz", labelled=None, model=potential, n=20)
 
 from __future__ import annotations
 
+import sys
+
+if sys.argv[:1] == ["-m"] and "surveyor.cli" in sys.orig_argv and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder: data may lie there, and a numpy.py among them
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

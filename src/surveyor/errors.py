@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 
 
 class SurveyorError(Exception):
@@ -62,14 +63,18 @@ class Notice(UserWarning):
     """Something that the user should know and that stops nothing; the command line prints it, once."""
 
 
-def notice(text: str) -> None:
+def notice(text: str, about: Hashable | None = None) -> None:
     """Warn with a `Notice`; the same text is shown once a process.
 
     Args:
         text: what was found, with its place (file, frame, key), and what was done about it.
+        about: of several notices about the same thing, only the first is shown; None: its text.
     """
-    warnings.warn_explicit(text, Notice, filename="surveyor", lineno=1, registry=_said)
+    key = text if about is None else about
+    if key not in said:
+        said.add(key)
+        warnings.warn_explicit(text, Notice, filename="surveyor", lineno=1)
 
 
-_said: dict[str | tuple[str, type[Warning], int], int] = {}
-"""The registry in which `warnings` keeps what it has shown already."""
+said: set[Hashable] = set()
+"""What was shown already; the registry of `warnings` forgets whenever a package changes a filter."""

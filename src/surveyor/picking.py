@@ -34,11 +34,16 @@ from surveyor.progress import Progress, Silent
 from surveyor.reasons import atom_shares
 from surveyor.selection.border import per_row
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
-from surveyor.structures.labels import has_labels
+from surveyor.structures.copies import copies_left_out
+from surveyor.structures.labels import has_labels, without_marks
 from surveyor.types import FeatureMap, Features, FloatArray, Potential, StructureSource
 
 IN_MEMORY = 4 * 2**30
 """Rows of a store that take more bytes than this stay on disk and are read as the rule asks for them."""
+
+
+NOISE_FLOOR = 1.05
+"""× λ: a second look at what is known already leaves a residual variance of λ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +146,7 @@ def select(
 
     train = others("labelled", labelled) or Featurised(Features.empty(feature_map.dim), ())
     aim = others("target", target)
+    copies = copies_left_out(candidates, () if labelled is None else labelled)
     known = None if potential is None or labelled is None else _known_errors(potential, labelled, progress)
     price = prices(candidates, cost) if isinstance(cost, str) else cost
     disputed = None
@@ -158,9 +164,10 @@ def select(
     )
     batch = acquire(
         pool_features, train, n, chosen,
-        noise=noise, seed=seed, target=aim, n_forecast=forecast, known=known,
+        noise=noise, seed=seed, target=aim, exclude=copies, n_forecast=forecast, known=known,
     )  # fmt: skip
     progress.finish()
+    _note_noise_floor(batch, noise)
     structures = _picked_structures(candidates, batch)
     for key, values in (("surveyor_cost", price), ("surveyor_disagreement", disputed)):
         if values is not None:
@@ -168,6 +175,18 @@ def select(
                 atoms.info[key] = float(values[index])
     _add_atom_shares(structures, batch, feature_map)
     return Picked(structures, batch)
+
+
+def _note_noise_floor(batch: Batch, noise: float) -> None:
+    """Say from which pick on the residual variance is that of the noise: those labels tell nothing new."""
+    above = [pick.rank for pick in batch.picks if pick.std**2 > NOISE_FLOOR * noise]
+    first = max(above, default=-1) + 1
+    if first < len(batch):
+        floor = float(np.sqrt(NOISE_FLOOR * noise))
+        notice(
+            f"the picks from rank {first} on lie at the noise floor (std ≤ {floor:.2g}): "
+            "what is labelled or picked before them says as much"
+        )
 
 
 def _opened(source: str | Path | Potential, device: str | None) -> Potential:
@@ -249,7 +268,7 @@ def _picked_structures(candidates: Iterable[Atoms], batch: Batch) -> list[Atoms]
     found: dict[int, Atoms] = {}
     for index, atoms in enumerate(candidates):
         if index in by_index:
-            pick, chosen = by_index[index], atoms.copy()
+            pick, chosen = by_index[index], without_marks(atoms)
             if structure_id(atoms) != pick.id:
                 raise FeatureError(
                     f"structure {index} of the pool is not the one that the feature store holds",

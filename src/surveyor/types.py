@@ -33,6 +33,7 @@ class Labels:
     | stress       | (6,) or None | eV/Å³, ASE's Voigt order   |
     | core_seconds | scalar       | s × cores; 0: not known    |
     | doubt        | text or None |                            |
+    | free_energy  | truth value  | energy is a free energy, not the one extrapolated to zero smearing |
     """
 
     energy: float
@@ -40,6 +41,7 @@ class Labels:
     stress: Float64Array | None = None
     core_seconds: float = 0.0
     doubt: str | None = None
+    free_energy: bool = False
 
     def fault(self, n_atoms: int) -> str | None:
         """Why these are no labels of a structure of so many atoms; None where they are."""

@@ -13,6 +13,7 @@ from surveyor.benchmark.loading import COMMITTEE, load_benchmark
 from surveyor.benchmark.run import RunName
 from surveyor.benchmark.schema import BenchmarkSpec, LearnerSpec, MapSpec, portable
 from surveyor.errors import ConfigError
+from surveyor.specs import parse_yaml
 from surveyor.structures.writing import atomic_write
 
 RESOLVED = "benchmark.yaml"
@@ -98,7 +99,7 @@ def open_results(spec: BenchmarkSpec, fingerprint: str, folder: Path) -> None:
     if resolved.is_file():
         # read as a file of today: a key that has come since has its default
         before = portable(load_benchmark(resolved).model_dump(mode="json"))
-        change = changed(before, yaml.safe_load(text))
+        change = changed(before, parse_yaml(text, str(resolved)))
         if change is not None:
             key, old, new = change
             raise ConfigError(

@@ -8,8 +8,9 @@ from ase import Atoms
 
 from surveyor.benchmark.once import once
 from surveyor.config import LabelConfig, calculator_spec
+from surveyor.errors import LabellingError
 from surveyor.labelling import compute
-from surveyor.labelling.spool import read_result, write_result
+from surveyor.labelling.results import read_result, write_result
 from surveyor.structures import labels_of
 from surveyor.types import Failure, Labels
 
@@ -39,11 +40,16 @@ class Oracle:
         if spec is None:
             return labels_of(atoms, f"pool frame {name[:8]}")
 
+        path = self._folder / f"{name}.json"
+
         def work() -> None:
             self.computed += 1
-            write_result(self._folder, name, compute(spec, atoms))
+            write_result(path, compute(spec, atoms))
 
-        once(self._folder / f"{name}.json", work)
-        result = read_result(self._folder, name)
-        assert isinstance(result, Labels | Failure)  # noqa: S101 - it was just written
-        return result
+        once(path, work)
+        try:
+            return read_result(path, len(atoms))
+        except ValueError as error:
+            raise LabellingError(
+                f"{path}: {error}", expected="a label that a benchmark left", todo="delete the file"
+            ) from error

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import NamedTuple
 
 from surveyor.errors import CampaignError, notice
+from surveyor.labelling.claims import is_running
 from surveyor.labelling.journal import own_file
-from surveyor.labelling.spool import is_running
 from surveyor.structures.writing import write_error
 
 LOCK_NAME = "owner.lock"

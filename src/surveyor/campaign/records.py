@@ -136,7 +136,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise CampaignError(
             f"{path} cannot be read: {error}",
             expected="a file that Surveyor wrote",

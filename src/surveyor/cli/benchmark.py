@@ -12,6 +12,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from surveyor.cli.guard import guarded
+from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 
 
@@ -74,6 +75,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page, Markdown; by default FOLDER/results.md.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Write the page, its figures and summary.json, from the runs that are finished.
@@ -82,7 +84,10 @@ def report(
     """
     with guarded():
         from surveyor.benchmark.report import write_report
+        from surveyor.structures.writing import check_place
 
+        if output is not None:
+            check_place(output, overwrite=overwrite)
         page, summary = write_report(folder, output or folder / "results.md")
         if as_json:
             typer.echo(json.dumps(summary))

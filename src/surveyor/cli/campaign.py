@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from surveyor.cli.guard import guarded
+from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default FOLDER/report.html.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as JSON; write no page unless -o names one.")
     ] = False,
@@ -133,7 +135,10 @@ def report(
     """
     with guarded():
         from surveyor.report import figures, read_contents
+        from surveyor.structures.writing import check_place
 
+        if output is not None:
+            check_place(output, overwrite=overwrite)
         progress = make_progress()
         progress.start("report")
         page = None if as_json and output is None else _write_report(folder, output)

@@ -22,6 +22,7 @@ def guarded() -> Iterator[None]:
     # e3nn and torch warn about their own internals; nobody at the terminal can act on that.
     warnings.filterwarnings("ignore", module=r"(torch|e3nn|mace|torch_ema|matscipy)(\.|$)")
     warnings.filterwarnings("ignore", message=".*TorchScript type system.*")
+    warnings.filterwarnings("default", category=Notice)  # whatever PYTHONWARNINGS says of the others
     shown = warnings.showwarning
     warnings.showwarning = functools.partial(_show, shown)
     try:

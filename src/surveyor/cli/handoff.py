@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from surveyor.cli.guard import guarded
+from surveyor.cli.options import Overwrite
 from surveyor.cli.reasons import SHOWN, print_reasons
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def collect(
     campaign: Annotated[
         Path | None, typer.Option(help="The campaign's folder, if it has moved since the export.")
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring labels back, by content: names and order of the files do not matter. Repeat it as they come.
@@ -90,7 +92,7 @@ def collect(
         from surveyor.structures.writing import check_output
 
         if output is not None:
-            check_output(output)
+            check_output(output, overwrite=overwrite, inputs=results or [])
         exported = open_batch(batch)
         target = campaign or exported.campaign or batch
         if campaign or exported.campaign:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from typer.core import TyperGroup
 
 from surveyor.cli.guard import guarded
 from surveyor.cli.handoff import AsJson, collect, export
 from surveyor.cli.held import held, release
+from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 from surveyor.cli.reasons import print_reasons
 from surveyor.cli.repair import repair
@@ -57,30 +57,27 @@ def label_file(
         Path | None, typer.Option("--config", help="A campaign file, or its labels: section, instead.")
     ] = None,
     processes: Annotated[int | None, typer.Option(help="Worker processes; by default all cores.")] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Label every structure of a file. The same command goes on after a kill and tries failed ones again.
 
     Labels are kept in OUTPUT.ledger the moment they arrive; the output is written when all have been tried.
+    An output is of one method: with another calculator, other settings or fewer structures, name another one.
 
     Example: surveyor label picks.extxyz -o labelled.extxyz -c pyscf -s functional=pbe -s basis=def2-svp
     """
     with guarded():
         from surveyor.campaign import CampaignLock
         from surveyor.config import build_labeller
-        from surveyor.errors import StructureError
         from surveyor.labelling import Ledger
+        from surveyor.labelling.manifest import begin
         from surveyor.structures import read_structures, structure_id, with_labels, write_structures
         from surveyor.structures.labels import labels_of
         from surveyor.structures.writing import check_output
         from surveyor.types import Failure
 
-        check_output(output)
-        if output.resolve() == structures.resolve():
-            raise StructureError(
-                f"{output} would be replaced, structures whose labels fail would be lost",
-                expected="an output of another name",
-            )
+        check_output(output, overwrite=overwrite, inputs=[structures])
         section = _section(calculator, setting or [], config, processes)
         frames = list(read_structures(structures))
         named = {structure_id(atoms): atoms for atoms in frames}
@@ -88,9 +85,10 @@ def label_file(
         failed: dict[str, str] = {}
         new = 0
         with CampaignLock(folder):
-            labeller = build_labeller(section, folder)
+            labeller = begin(folder, build_labeller(section, folder), named)
             ledger = Ledger(folder / "labels", labeller.method)
             todo = {name: atoms for name, atoms in named.items() if name not in ledger}
+            ledger.prove(todo)
             progress = make_progress()
             progress.start(f"labels by {labeller.method}", len(todo))
             for name, result in labeller(todo):
@@ -148,15 +146,12 @@ def _section(
 
 def _key_value(text: str) -> tuple[str, Any]:
     from surveyor.errors import ConfigError
+    from surveyor.specs import parse_yaml
 
     key, equals, value = text.partition("=")
-    try:
-        content = yaml.safe_load(value)
-    except yaml.YAMLError:
-        equals = ""
     if not (key and equals):
         raise ConfigError(f"--set {text}", expected="key=value, such as functional=pbe")
-    return key, content
+    return key, parse_yaml(value, f"--set {key}")
 
 
 for command in (export, collect, held, release, repair):

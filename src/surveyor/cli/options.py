@@ -14,6 +14,9 @@ Model = Annotated[
 ]
 FeatureKind = Annotated[str, typer.Option("--features", help="tangent | activations | soap.")]
 SketchSize = Annotated[int, typer.Option("--dim", help="Sketch size of tangent features.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the output even if Surveyor did not write it.")
+]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, …; a GPU is taken where there is one.")
 ]

@@ -123,7 +123,8 @@ def print_picks(picked: Picked, output: Path | None, committee_on: str | None, s
     if len(picked) > SHOWN:
         console.print(f"… and {len(picked) - SHOWN} more")
     if batch.n_duplicates or batch.n_labelled_in_pool:
-        console.print(f"left out: {batch.n_duplicates} repeated, {batch.n_labelled_in_pool} already labelled")
+        known = f"{batch.n_labelled_in_pool} labelled already or near copies"
+        console.print(f"left out: {batch.n_duplicates} repeated, {known}")
     if costs is not None:
         console.print(f"cost of all picks: {sum(costs):.6g}; stopped: {batch.stopped.value}")
     if shortlist is not None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from surveyor.cli.guard import guarded
-from surveyor.cli.options import Device, FeatureKind, Model, SketchSize
+from surveyor.cli.options import Device, FeatureKind, Model, Overwrite, SketchSize
 from surveyor.cli.picks import picks_json, print_forecast, print_picks
 from surveyor.cli.progress import make_progress
 
@@ -67,6 +67,7 @@ def select(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the picks here (.extxyz), best first.")
     ] = None,
+    overwrite: Overwrite = False,
     forecast: Annotated[
         int, typer.Option(help="Look this many labels ahead: what each is worth, and where to stop.")
     ] = 0,
@@ -88,7 +89,7 @@ def select(
         from surveyor.structures.writing import check_output
 
         if output is not None:
-            check_output(output)
+            check_output(output, overwrite=overwrite, inputs=[pool, train, target])
         if forecast < 0 or not min_gain > 0:
             raise SelectionError(
                 f"--forecast {forecast} --min-gain {min_gain}",

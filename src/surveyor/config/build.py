@@ -123,6 +123,7 @@ def build_labeller(config: LabelConfig, folder: Path, engine: EngineConfig | Non
         calculator_spec(config),
         build_engine(engine or LocalEngineConfig(), config.processes),
         spool=folder / "labels" / "spool",
+        failed=folder / "labels" / "failed",
         time_limit=config.time_limit,
     )
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from surveyor.config.loading import resolved_yaml
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import CampaignError
-from surveyor.specs import read_yaml, validate
+from surveyor.specs import parse_yaml, read_yaml, validate
 from surveyor.structures.writing import atomic_write
 
 MAY_CHANGE = (
@@ -41,7 +39,7 @@ def keep_config(config: CampaignConfig, folder: Path) -> None:
     if path.exists():
         # Through the schema: a setting that is newer than the campaign had its default then.
         started = validate(CampaignConfig, read_yaml(path), path)
-        before, now = _flat(yaml.safe_load(resolved_yaml(started))), _flat(yaml.safe_load(text))
+        before, now = (_flat(parse_yaml(content, str(path))) for content in (resolved_yaml(started), text))
         changed = [
             key
             for key in sorted({*before, *now})

@@ -15,7 +15,7 @@ from surveyor.doctor.dataset import Dataset, Role
 from surveyor.doctor.findings import Finding, Verdict, error, fault, not_checked, ok, warning
 from surveyor.doctor.scheduler import scheduler
 from surveyor.doctor.trial import Trial, try_calculator
-from surveyor.errors import SurveyorError
+from surveyor.errors import StructureError, SurveyorError
 from surveyor.labelling import CalculatorSpec
 from surveyor.potentials.opening import BUILTIN, builtin_path
 from surveyor.progress import Progress
@@ -265,5 +265,5 @@ def charges_reach(spec: CalculatorSpec, pool: Dataset) -> Verdict:
 def _differs(atoms: Atoms, usual: int, read: Callable[[Atoms], int]) -> bool:
     try:
         return read(atoms) != usual
-    except (TypeError, ValueError):
+    except StructureError:
         return False

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.errors import StructureError
-from surveyor.structures.identity import structure_id
+from surveyor.structures.identity import CHARGE_KEYS, SPIN_KEYS, structure_id
 from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY
 from surveyor.structures.reading import read_structures
 from surveyor.structures.validation import validate
@@ -124,8 +124,8 @@ class Dataset:
         return tuple(
             (
                 atoms.get_chemical_formula(),
-                str(atoms.info.get("total_charge", atoms.info.get("charge", 0))),
-                str(atoms.info.get("total_spin", atoms.info.get("spin", ""))),
+                str(next((atoms.info[key] for key in CHARGE_KEYS if key in atoms.info), 0)),
+                str(next((atoms.info[key] for key in SPIN_KEYS if key in atoms.info), "")),
             )
             for atoms in self.structures
         )
@@ -180,7 +180,7 @@ def _id_or_nothing(atoms: Atoms) -> str:
         return ""
     try:
         return structure_id(atoms)
-    except (TypeError, ValueError):
+    except StructureError:
         return ""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from surveyor.structures.identity import total_charge
 from surveyor.types import Float64Array
 
 ITERATIONS = 30
@@ -41,9 +42,7 @@ def fit_counts(structures: Sequence[Atoms], values: Float64Array) -> CountFit:
     elements = sorted({int(z) for atoms in structures for z in set(atoms.numbers.tolist())})
     counts = np.array([[(atoms.numbers == z).sum() for z in elements] for atoms in structures], dtype=float)
     sizes = counts.sum(axis=1)
-    charges = np.array(
-        [str(atoms.info.get("total_charge", atoms.info.get("charge", 0))) for atoms in structures]
-    )
+    charges = np.array([str(total_charge(atoms)) for atoms in structures])
     names, amounts = np.unique(charges, return_counts=True)
     others = [name for name in names if name != names[amounts.argmax()]]
     design = np.column_stack([counts, *((charges == name).astype(float) for name in others)])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
-from scipy.spatial.distance import pdist, squareform
 
 from surveyor.doctor.dataset import Dataset
 from surveyor.doctor.findings import Verdict, error, frames_text, ok, warning
-from surveyor.structures.validation import OVERLAP
+from surveyor.errors import StructureError
+from surveyor.structures.identity import stated_charge, stated_spin
+from surveyor.structures.neighbours import nearest_distances
+from surveyor.structures.validation import OVERLAP, check_cell
 
 LOST = 10.0
 """Å; an atom that is further than this from all others belongs to nothing."""
@@ -19,11 +21,14 @@ NOBLE = [atomic_numbers[symbol] for symbol in ("He", "Ne", "Ar", "Kr", "Xe", "Rn
 
 
 def cell(data: Dataset) -> Verdict:
-    """Every periodic direction has a cell vector, |a_k| > 0.3 Å, of finite components."""
+    """Every periodic direction has a cell vector of its own, |a_k| > 0.3 Å, of finite components.
+
+    Along open directions there need be none.
+    """
     bad = [number for number, atoms in enumerate(data.structures) if _lacks_cell(atoms)]
     if bad:
         return error(
-            f"periodic without a cell vector, or a cell of NaN: {frames_text(bad)}",
+            f"periodic without a cell vector of its own, or a cell of NaN: {frames_text(bad)}",
             'write Lattice="…" with the frames, or pbc="F F F" for molecules',
         )
     periodic = sum(bool(atoms.pbc.any()) for atoms in data.structures)
@@ -31,8 +36,11 @@ def cell(data: Dataset) -> Verdict:
 
 
 def _lacks_cell(atoms: Atoms) -> bool:
-    vectors = np.asarray(atoms.cell.array)[np.asarray(atoms.pbc)]
-    return not np.isfinite(atoms.cell.array).all() or bool((np.linalg.norm(vectors, axis=1) < OVERLAP).any())
+    try:
+        check_cell(atoms)
+    except StructureError:
+        return True
+    return False
 
 
 def geometry(data: Dataset) -> Verdict:
@@ -52,10 +60,7 @@ def geometry(data: Dataset) -> Verdict:
     for number, atoms in enumerate(data.structures):
         if len(atoms) < 2 or atoms.pbc.any() or not data.sound[number]:
             continue
-        distance = squareform(pdist(atoms.positions))
-        np.fill_diagonal(distance, np.inf)
-        nearest = distance.argmin(axis=1)
-        shortest = distance.min(axis=1)
+        shortest, nearest = nearest_distances(atoms.positions)
         if (shortest > LOST).any():
             lost.append(number)
         radii = covalent_radii[atoms.numbers]
@@ -80,56 +85,54 @@ def geometry(data: Dataset) -> Verdict:
 
 
 def charge_and_spin(data: Dataset) -> Verdict:
-    """(Σ Z − q + 2S) even, for multiplicity 2S+1 ≥ 1 and whole q; periodic cells may break it."""
-    odd: list[int] = []
-    unstated: list[int] = []
+    """(Σ Z − q + 2S) even and 2S ≤ Σ Z − q, for multiplicity 2S+1 ≥ 1 and whole q, in every frame by itself.
+
+    Periodic cells may break the parity.
+    """
     senseless: list[int] = []
+    impossible: dict[str, list[int]] = {}
+    unstated: list[int] = []
     silent: list[int] = []
+    charges: set[int] = set()
     for number, atoms in enumerate(data.structures):
         try:
-            charge = float(atoms.info.get("total_charge", atoms.info.get("charge", 0)))
-            stated = atoms.info.get("total_spin", atoms.info.get("spin"))
-            spin = 1.0 if stated is None else float(stated)
-        except (TypeError, ValueError):
+            stated, spin = stated_charge(atoms), stated_spin(atoms)
+        except StructureError:
             senseless.append(number)
             continue
-        if charge != round(charge) or spin != round(spin) or spin < 1:
-            senseless.append(number)
-            continue
-        if "total_charge" not in atoms.info and "charge" not in atoms.info:
+        charge, multiplicity = stated or 0, spin or 1
+        charges.add(charge)
+        if stated is None:
             silent.append(number)
-        if atoms.pbc.any() or (int(atoms.numbers.sum()) - int(charge) + int(spin) - 1) % 2 == 0:
+        electrons = int(atoms.numbers.sum()) - charge
+        parity = atoms.pbc.any() or (electrons + multiplicity - 1) % 2 == 0
+        if parity and multiplicity - 1 <= max(electrons, 0):
             continue
-        (unstated if stated is None else odd).append(number)
+        if spin is not None:
+            impossible.setdefault(f"multiplicity {spin} with {electrons} electrons", []).append(number)
+        else:
+            unstated.append(number)
     if senseless:
         return error(
             f"charge or spin that cannot be: {frames_text(senseless)}",
             "total_charge is a whole number of e; total_spin is the multiplicity 2S+1 (1, 2, 3, …)",
         )
-    if odd:
-        example = data.structures[odd[0]]
-        spin, charge = example.info.get("total_spin", example.info.get("spin")), _charge(example)
+    odd = f"an odd number of electrons and no total_spin in {len(unstated)} of {len(data)} frames "
+    odd += f"({frames_text(unstated)}): they count as singlets" if unstated else ""
+    if impossible:
+        found = [f"{what} cannot be: {frames_text(frames)}" for what, frames in impossible.items()]
         return error(
-            f"multiplicity {spin} with {int(example.numbers.sum()) - charge} electrons cannot be: "
-            f"{frames_text(odd)}",
+            "; ".join([*found, *([odd] if unstated else [])]),
             "2S+1 is odd for an even number of electrons, and even for an odd one: correct total_spin or "
             "total_charge",
         )
-    if 0 < len(silent) < len(data):
+    mixed = 0 < len(silent) < len(data)
+    if mixed or unstated:
+        few = f"{len(data) - len(silent)} frames state a charge, {len(silent)} do not "
+        few += f"({frames_text(silent)}): these count as neutral" if silent else ""
         return warning(
-            f"{len(data) - len(silent)} frames state a charge, {len(silent)} do not ({frames_text(silent)}): "
-            "these count as neutral",
-            "write total_charge with every frame",
+            "; ".join([*([few] if mixed else []), *([odd] if unstated else [])]),
+            "write total_charge with every frame"
+            + (", and total_spin=2 (or what was computed) with those of an odd number" if unstated else ""),
         )
-    if unstated:
-        return warning(
-            f"an odd number of electrons and no total_spin in {len(unstated)} of {len(data)} frames: "
-            "they count as singlets",
-            "write total_spin=2 (or what was computed) with these frames, total_charge with ions",
-        )
-    charges = sorted({_charge(atoms) for atoms in data.structures})
-    return ok("total charge " + ", ".join(f"{charge:+d}" if charge else "0" for charge in charges))
-
-
-def _charge(atoms: Atoms) -> int:
-    return round(float(atoms.info.get("total_charge", atoms.info.get("charge", 0))))
+    return ok("total charge " + ", ".join(f"{charge:+d}" if charge else "0" for charge in sorted(charges)))

@@ -14,6 +14,7 @@ from scipy.spatial.distance import pdist
 
 from surveyor.doctor.dataset import Dataset
 from surveyor.doctor.findings import Verdict, error, frames_text, ok, warning
+from surveyor.structures.copies import near_copies
 from surveyor.types import Float64Array
 
 SAME = 1e-3
@@ -33,10 +34,12 @@ INTERLEAVED = 1.5
 FOLLOWING = 0.6
 """Distance of consecutive frames / of any frames, below which they are of a trajectory or path."""
 MAX_DISTANCES = 512
+MANY_ATOMS = 500
+"""Atoms beyond which the distances are those of a sample: all would take memory like their square."""
 
 
 def copies(data: Dataset) -> Verdict:
-    """No two labelled frames of one content hash, or of one geometry: rms |d − d'| < 1e-3 Å.
+    """No two labelled frames of one content hash, within 1e-5 Å, or of one geometry: rms |d − d'| < 1e-3 Å.
 
     d are the interatomic distances in the order of the atoms: equal for turned and mirrored copies. Copies
     whose energies differ by more than 0.1 eV contradict each other.
@@ -47,7 +50,8 @@ def copies(data: Dataset) -> Verdict:
         if name and first.setdefault(name, number) != number:
             pairs.add((first[name], number))
     repeated = sorted(j for _, j in pairs)
-    again = set(repeated)
+    near = _near_copies(data, first)
+    again = {*repeated, *(j for _, j in near)}
     turned = {
         (i, j)
         for i, j in near_pairs(data, data, SAME)
@@ -55,7 +59,7 @@ def copies(data: Dataset) -> Verdict:
     }
     conflicting = sorted(
         (i, j)
-        for i, j in pairs | turned
+        for i, j in pairs | near | turned
         if data.has_labels
         and abs(data.energy[i] - data.energy[j]) > CONFLICT
         and data.composition[i] == data.composition[j]
@@ -69,15 +73,16 @@ def copies(data: Dataset) -> Verdict:
         )
     later = sorted({j for _, j in turned})
     found = [f"{len(repeated)} of {len(data)} frames repeat an earlier one"] if repeated else []
+    found += [f"{len(near)} of {len(data)} are within 1e-5 Å of another one"] if near else []
     found += [f"{len(later)} of {len(data)} are turned or mirrored copies"] if later else []
     if not found:
         return ok("all different")
     text = "; ".join(found)
     if not data.has_labels:
         return ok(f"{text}: selection takes one of each" if not later else text)
-    if repeated:
+    if again:
         return warning(
-            f"{text} ({frames_text(repeated)})",
+            f"{text} ({frames_text(sorted(again))})",
             "take the copies out: training and errors count them more than once",
         )
     if len(later) > FEW * len(data):
@@ -85,11 +90,19 @@ def copies(data: Dataset) -> Verdict:
     return ok(text)
 
 
+def _near_copies(data: Dataset, first: dict[str, int]) -> set[tuple[int, int]]:
+    """Pairs of frames within 1e-5 Å of each other; `first`: id → frame."""
+    sound = [data.structures[i] for i in np.flatnonzero(data.sound).tolist() if data.ids[i]]
+    found = ((first[a], first[b]) for a, b in near_copies(sound).items())
+    return {(min(pair), max(pair)) for pair in found}
+
+
 def _same_order(a: Atoms, b: Atoms) -> bool:
     """Whether one structure is the other, turned or mirrored, atom by atom."""
     if not np.array_equal(a.numbers, b.numbers):
         return False
-    return bool(np.sqrt(np.mean((pdist(a.positions) - pdist(b.positions)) ** 2)) < SAME)
+    some = np.linspace(0, len(a) - 1, min(len(a), MANY_ATOMS)).round().astype(np.intp)
+    return bool(np.sqrt(np.mean((pdist(a.positions[some]) - pdist(b.positions[some])) ** 2)) < SAME)
 
 
 def leakage(train: Dataset, test: Dataset) -> Verdict:
@@ -190,6 +203,9 @@ def _shapes(data: Dataset) -> dict[str, _Shapes]:
 
 def distances_of(atoms: Atoms) -> Float64Array:
     """Interatomic distances in Å, sorted within each pair of elements; at most 512 of them, evenly drawn."""
+    if len(atoms) > MANY_ATOMS:  # an even sample of them, by element, in the order of the atoms
+        order = np.argsort(atoms.numbers, kind="stable")
+        atoms = atoms[order[np.linspace(0, len(atoms) - 1, MANY_ATOMS).round().astype(np.intp)]]
     i, j = np.triu_indices(len(atoms), 1)
     kinds = np.sort(np.stack([atoms.numbers[i], atoms.numbers[j]]), axis=0)
     distances = pdist(atoms.positions)

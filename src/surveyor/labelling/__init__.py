@@ -2,7 +2,7 @@
 
 from surveyor.labelling.calculators import GFN2, CalculatorSpec, compute
 from surveyor.labelling.engines import DaskEngine, Engine, LocalEngine, ParslEngine, SlurmEngine
-from surveyor.labelling.labeller import EngineLabeller
+from surveyor.labelling.labeller import EngineLabeller, labeller_of
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.local import LocalLabeller
 
@@ -18,4 +18,5 @@ __all__ = [
     "ParslEngine",
     "SlurmEngine",
     "compute",
+    "labeller_of",
 ]

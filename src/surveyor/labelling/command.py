@@ -20,28 +20,12 @@ from ase.calculators.calculator import CalculationFailed, Calculator, all_change
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 
 from surveyor.errors import LabellingError
+from surveyor.labelling import keeper as keeping
+from surveyor.labelling import scratch
 from surveyor.labelling.calculators import CalculatorSpec
+from surveyor.labelling.naming import checksum
 from surveyor.labelling.outputs import STDERR, STDOUT, OutputSettings, inside, read_output
 from surveyor.labelling.templates import render, variables
-
-# The program runs below a small process that ends it, and all its children, when the worker dies: whoever
-# kills a worker at a time limit must not leave a program behind that goes on computing.
-_KEEPER = """
-import os, signal, subprocess, sys
-def end(*_):
-    os.killpg(0, signal.SIGKILL)
-signal.signal(signal.SIGTERM, end)
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if os.getppid() != int(sys.argv[1]):
-        end()
-code = subprocess.Popen(sys.argv[2:]).wait()
-if code < 0:
-    signal.signal(-code, signal.SIG_DFL)
-    os.kill(os.getpid(), -code)
-sys.exit(code)
-"""
 
 
 class CommandSettings(BaseModel):
@@ -82,6 +66,8 @@ def command_spec(settings: CommandSettings) -> CalculatorSpec:
     _filled(settings, Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]), charge=0, multiplicity=1)
     content = settings.model_dump(mode="json")
     harmless = ("time_limit", "scratch", "keep", "name", "version")
+    decisive = {k: v for k, v in content.items() if k not in harmless}
+    files = _files(settings)
     name = settings.name or Path(settings.command[0]).name
     return CalculatorSpec(
         path="surveyor.labelling.command:Command",
@@ -90,8 +76,36 @@ def command_spec(settings: CommandSettings) -> CalculatorSpec:
         spin_key="multiplicity",
         name="-".join(filter(None, (name, settings.version))),
         packages=(),
-        decisive=json.dumps({k: v for k, v in content.items() if k not in harmless}, sort_keys=True),
+        decisive=json.dumps({**decisive, **({"files": files} if files else {})}, sort_keys=True),
+        before=json.dumps(decisive, sort_keys=True),
     )
+
+
+LAUNCHERS = {"mpirun", "mpiexec", "mpiexec.hydra", "orterun", "srun", "aprun", "jsrun", "env", "nice", "time"}
+"""Programs that start the one that computes."""
+
+
+def _files(settings: CommandSettings) -> dict[str, str]:
+    """Checksums of the program, unless its version is given, and of the files that arguments name."""
+    first, *rest = settings.command
+    found = {}
+    if not settings.version:
+        program = shutil.which(first)
+        if Path(first).name in LAUNCHERS:
+            # The value of an option may bear a program's name; the first one that is no launcher counts.
+            others = (shutil.which(part) for part in rest if not part.startswith("-"))
+            program = next((path for path in others if path and Path(path).name not in LAUNCHERS), None)
+        if program:
+            found["program"] = checksum(Path(program).resolve())
+    for number, part in enumerate(rest):
+        # Relative names are of the scratch folder.
+        if (
+            Path(part).is_absolute()
+            and Path(part).is_file()
+            and not (settings.version and os.access(part, os.X_OK))
+        ):
+            found[f"argument {number}"] = checksum(Path(part).resolve())
+    return found
 
 
 class Command(Calculator):  # type: ignore[misc]
@@ -131,10 +145,7 @@ class Command(Calculator):  # type: ignore[misc]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content, encoding="utf-8")
             _run(command, folder, self.settings)
-            labels = read_output(self.settings.output, folder, self.atoms)
-        self.results = {"energy": labels.energy, "forces": labels.forces}
-        if labels.stress is not None:
-            self.results["stress"] = labels.stress
+            self.results = read_output(self.settings.output, folder, self.atoms)
         # ASE would run the program once more to look for a stress that it does not print.
         self.implemented_properties = list(self.results)
 
@@ -149,7 +160,10 @@ def _filled(
 
 @contextlib.contextmanager
 def _scratch(settings: CommandSettings) -> Iterator[Path]:
-    """A new folder that goes when the block ends."""
+    """A new folder that goes when the block ends; inside the scratch folder of a worker it goes with that."""
+    if settings.scratch is None and scratch.current is not None:
+        yield Path(tempfile.mkdtemp(prefix="command-", dir=scratch.current))
+        return
     try:
         folder = Path(tempfile.mkdtemp(prefix="surveyor-", dir=settings.scratch))
     except OSError as error:
@@ -180,7 +194,8 @@ def _run(command: list[str], folder: Path, settings: CommandSettings) -> None:
             todo="install it, load its module, or correct labels: settings: command",
         )
     with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
-        keeper = [sys.executable, "-I", "-S", "-c", _KEEPER, str(os.getpid())]
+        # Whoever kills a worker at a time limit must not leave a program behind that goes on computing.
+        keeper = [sys.executable, "-I", "-S", keeping.__file__, "follow", str(os.getpid())]
         process = subprocess.Popen(  # noqa: S603  (the user's own command, and no shell)
             [*keeper, str(Path(program).absolute()), *command[1:]],
             cwd=folder,
@@ -188,7 +203,6 @@ def _run(command: list[str], folder: Path, settings: CommandSettings) -> None:
             stdout=out,
             stderr=err,
             env={**os.environ, **settings.environment},
-            process_group=0,
         )
         try:
             code = process.wait(settings.time_limit)
@@ -207,9 +221,12 @@ def _run(command: list[str], folder: Path, settings: CommandSettings) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the program and its children."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.terminate()
+    try:
+        process.wait(2 * keeping.PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _last_words(folder: Path) -> str:

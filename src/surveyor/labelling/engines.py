@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shlex
 import shutil
 import socket
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from surveyor.errors import LabellingError
-from surveyor.labelling.worker import Job, close_workers, leaving
+from surveyor.labelling.worker import Job, close_workers, import_path, leaving
 
 INTERCHANGE = "interchange.txt"
 """Host and process id of Parsl's interchange, which outlives a killed submitter."""
@@ -205,7 +206,7 @@ class ParslEngine:
 
         # Workers import what this process can import.
         setup = [
-            f'export PYTHONPATH="{os.pathsep.join(path for path in sys.path if path)}"',
+            f"export PYTHONPATH={shlex.quote(os.pathsep.join(import_path()))}",
             f'export PATH="{_with_scripts("$PATH")}"',
             *self.setup,
         ]

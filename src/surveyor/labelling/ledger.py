@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from surveyor.errors import LabellingError, SurveyorError, notice
+from surveyor.errors import LabellingError, StructureError, SurveyorError, notice
 from surveyor.labelling.journal import Journal, append_durably, cut, own_file
 from surveyor.labelling.screening import DOUBT
 from surveyor.labelling.sealing import Scan, recover, scan, seal, unseal, why_unreadable
-from surveyor.structures.identity import structure_id
+from surveyor.structures.identity import essential, structure_id
 from surveyor.structures.labels import with_labels
 from surveyor.structures.writing import atomic_write, write_error
 from surveyor.types import Failure, Labels
@@ -25,14 +25,8 @@ from surveyor.types import Failure, Labels
 COST = "surveyor_core_seconds"
 """The key under which a label carries what it cost."""
 
-
-def essential(atoms: Atoms) -> Atoms:  # TEMPORARY until structures.identity has it
-    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    for k in ("total_charge", "total_spin"):
-        if k in atoms.info:
-            bare.info[k] = atoms.info[k]
-    return bare
-
+ENERGY_IS = "surveyor_energy"
+"""The key under which a label says that its energy is a free energy."""
 
 GROUPS = ("config_type", "reaction")
 """Keys of a structure's origin that a label keeps, where they are plain words."""
@@ -215,7 +209,7 @@ class Ledger:
         if not found.torn or len(found.atoms) + torn < paid:
             raise self._damaged(found, paid)
         for atoms in found.atoms:
-            self._structures[str(atoms.info["surveyor_id"])] = atoms
+            self._structures[_name(atoms)] = atoms
         if self.read_only:
             return found.end
         if found.rest:
@@ -256,6 +250,14 @@ class Ledger:
             notice(f"{error.got}; the label itself is safe")
 
 
+def _name(atoms: Atoms) -> str:
+    """The id; made anew, for the first edition's did not see magnetic moments."""
+    try:
+        return structure_id(atoms)
+    except StructureError:  # a charge that the first edition rounded
+        return str(atoms.info["surveyor_id"])
+
+
 def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
     """What the journal keeps: all that decides the numbers, the numbers, and a few known keys.
 
@@ -269,11 +271,12 @@ def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
             todo="compute it again",
         )
     labelled = with_labels(essential(atoms), labels)
-    labelled.info["surveyor_id"] = name
     if labels.core_seconds:
         labelled.info[COST] = round(labels.core_seconds, 3)
     if labels.doubt:
         labelled.info[DOUBT] = _plain_text(labels.doubt)
+    if labels.free_energy:
+        labelled.info[ENERGY_IS] = "free energy"
     for key in GROUPS:
         value = atoms.info.get(key)
         if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.+-]*", value):

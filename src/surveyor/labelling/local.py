@@ -19,6 +19,7 @@ class LocalLabeller(EngineLabeller):
         processes: number of worker processes; None takes the number of cores.
         spool: folder where workers leave finished results until they are collected; None takes a
             temporary folder.
+        failed: folder where the files of failed calculations are kept; None: they are not.
         time_limit: seconds for each label; None: no limit.
 
     Raises:
@@ -31,9 +32,10 @@ class LocalLabeller(EngineLabeller):
         *,
         processes: int | None = None,
         spool: Path | None = None,
+        failed: Path | None = None,
         time_limit: float | None = None,
     ) -> None:
         if processes is not None and processes < 1:
             raise LabellingError(f"processes={processes}", expected="one process or more")
         self.processes = processes or os.cpu_count() or 1
-        super().__init__(spec, LocalEngine(self.processes), spool=spool, time_limit=time_limit)
+        super().__init__(spec, LocalEngine(self.processes), spool=spool, failed=failed, time_limit=time_limit)

@@ -10,8 +10,9 @@ import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
+from surveyor.errors import StructureError
 from surveyor.structures.comparison import compare
-from surveyor.structures.identity import structure_id, total_charge, total_spin
+from surveyor.structures.identity import stated_charge, stated_spin, structure_id, total_charge, total_spin
 from surveyor.types import Labels
 
 TOLERANCE = 1e-3
@@ -101,9 +102,16 @@ def _no_match(places: list[Match]) -> Match:
 
 def _place(result: Atoms, labels: Labels, name: str, atoms: Atoms, tolerance: float) -> Match:
     """The result as one of this structure, or the reason why it is not."""
-    for key, short, of in (("total_charge", "charge", total_charge), ("total_spin", "spin", total_spin)):
-        if (key in result.info or short in result.info) and of(result) != of(atoms):
-            return Match(None, offset=np.inf, reason=f"{key} {of(result)}, not {of(atoms)}")
+    try:
+        states = [
+            ("total_charge", stated_charge(result), total_charge(atoms)),
+            ("total_spin", stated_spin(result), total_spin(atoms)),
+        ]
+    except StructureError as error:
+        return Match(None, offset=np.inf, reason=error.got)
+    for key, said, wanted in states:
+        if said is not None and said != wanted:
+            return Match(None, offset=np.inf, reason=f"{key} {said}, not {wanted}")
     found = compare(atoms, result, tolerance)
     if found.order is not None:
         forces = labels.forces[found.order]

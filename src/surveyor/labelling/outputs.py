@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
@@ -12,11 +13,10 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from surveyor.labelling.printed import Pattern
+from surveyor.labelling.real import real
 from surveyor.structures.comparison import compare
-from surveyor.types import Float64Array, Labels
-
-NUMBER = r"([-+]?(?:\d+\.?\d*(?:[EeDd][-+]?\d+)?|\.\d+(?:[EeDd][-+]?\d+)?|[Nn]a[Nn]|[Ii]nf(?:inity)?))"
-"""What <number> stands for in a pattern, Fortran's D exponents and NaN included."""
+from surveyor.types import Float64Array
 
 STDOUT = "stdout"
 STDERR = "stderr"
@@ -62,12 +62,13 @@ def _force_unit(name: str) -> str:
     return name
 
 
-def _compiled(text: str) -> re.Pattern[str]:
-    return re.compile(text.replace("<number>", NUMBER), re.MULTILINE)
+@functools.cache
+def _compiled(text: str) -> Pattern:
+    return Pattern(text)
 
 
 FileName = Annotated[str, AfterValidator(inside)]
-Pattern = Annotated[str, AfterValidator(_pattern)]
+PatternText = Annotated[str, AfterValidator(_pattern)]
 
 
 class _Strict(BaseModel):
@@ -77,7 +78,7 @@ class _Strict(BaseModel):
 class EnergyOutput(_Strict):
     """The energy is the one group of the last match of `pattern` in `file`."""
 
-    pattern: Pattern
+    pattern: PatternText
     unit: Annotated[str, AfterValidator(_energy_unit)]
     file: FileName = STDOUT
 
@@ -94,9 +95,9 @@ class RowsOutput(_Strict):
     `row` has three groups, x y z of an atom, or one, and then there is a line a component.
     """
 
-    after: Pattern
+    after: PatternText
     unit: Annotated[str, AfterValidator(_force_unit)]
-    row: Pattern = r"<number>\s+<number>\s+<number>\s*$"
+    row: PatternText = r"<number>\s+<number>\s+<number>\s*$"
     file: FileName = STDOUT
 
     @model_validator(mode="after")
@@ -122,8 +123,8 @@ class OutputSettings(_Strict):
     gradient: RowsOutput | None = None
     file: FileName | None = None
     format: str | None = None
-    require: list[Pattern] = Field(default_factory=list)
-    forbid: list[Pattern] = Field(default_factory=list)
+    require: list[PatternText] = Field(default_factory=list)
+    forbid: list[PatternText] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_way(self) -> OutputSettings:
@@ -137,27 +138,27 @@ class OutputSettings(_Strict):
         return self
 
 
-def read_output(settings: OutputSettings, folder: Path, atoms: Atoms) -> Labels:
-    """The labels in the scratch folder of a finished program.
+def read_output(settings: OutputSettings, folder: Path, atoms: Atoms) -> dict[str, Any]:
+    """What the scratch folder of a finished program says, under ASE's names: energy, forces, perhaps more.
 
     Raises:
         CalculationFailed: a file, a pattern, a number or a row is missing, or they are of another structure.
     """
     log = _text(folder, STDOUT) + "\n" + _text(folder, STDERR)
     for pattern in settings.forbid:
-        if match := _compiled(pattern).search(log):
+        if match := _compiled(pattern).strict.search(log):
             raise CalculationFailed(f"the output says {' '.join(match.group().split())[:80]!r}")
     for pattern in settings.require:
-        if not _compiled(pattern).search(log):
+        if not _compiled(pattern).strict.search(log):
             raise CalculationFailed(f"the output lacks {pattern!r}")
     if settings.file is not None:
         return _by_reader(folder, settings.file, settings.format, atoms)
     rows = settings.forces or settings.gradient
     assert settings.energy is not None  # noqa: S101
     assert rows is not None  # noqa: S101
-    energy = _energy(settings.energy, folder)
+    energy = read_energy(settings.energy, _text(folder, settings.energy.file))
     values = _rows(rows, folder, len(atoms))
-    return Labels(energy, values if settings.forces else -values)
+    return {"energy": energy, "forces": values if settings.forces else -values}
 
 
 def _text(folder: Path, name: str) -> str:
@@ -167,58 +168,54 @@ def _text(folder: Path, name: str) -> str:
         raise CalculationFailed(f"the program left no {name} ({error.strerror})") from None
 
 
-def _float(text: str) -> float:
-    return float(text.lower().replace("d", "e"))
+def read_energy(settings: EnergyOutput, text: str) -> float:
+    """The energy in what a program printed, in eV.
 
-
-def _energy(settings: EnergyOutput, folder: Path) -> float:
-    found = _compiled(settings.pattern).findall(_text(folder, settings.file))
-    if not found:
+    Raises:
+        CalculationFailed: there is none, or what stands there is no number as a whole.
+    """
+    found = _compiled(settings.pattern).last(text, f"energy in {settings.file}")
+    if found is None:
         raise CalculationFailed(f"no energy: nothing in {settings.file} matches {settings.pattern!r}")
-    value: float = _number(found[-1], "energy", settings.file) * ENERGY_UNITS[settings.unit]
-    return value
-
-
-def _number(text: str, what: str, file: str) -> float:
-    try:
-        return _float(text)
-    except ValueError:
-        raise CalculationFailed(f"{what} in {file}: {text[:40]!r} is not a number") from None
+    unit: float = ENERGY_UNITS[settings.unit]
+    return found * unit
 
 
 def _rows(settings: RowsOutput, folder: Path, n_atoms: int) -> Float64Array:
     """(n_atoms, 3) values of the block, in eV/Å."""
     text, what = _text(folder, settings.file), f"forces in {settings.file}"
-    starts = list(_compiled(settings.after).finditer(text))
+    starts = list(_compiled(settings.after).strict.finditer(text))
     if not starts:
         raise CalculationFailed(f"no {what}: nothing matches {settings.after!r}")
     row = _compiled(settings.row)
-    block: list[tuple[str, ...]] = []
+    expected = n_atoms * 3 // row.groups
+    block: list[list[float]] = []
     for line in text[starts[-1].end() :].splitlines()[1:]:  # not the rest of the heading
-        match = row.search(line)
-        if match:
-            block.append(match.groups())
+        complete = len(block) == expected
+        numbers = row.row(line, what, strictly=not complete)
+        if numbers:
+            block.append(numbers)
         elif block:
             break
-    expected = n_atoms * 3 // row.groups
     if len(block) != expected:
         raise CalculationFailed(f"{what}: {len(block)} rows for {n_atoms} atoms, {expected} expected")
-    values = [_number(value, what, settings.file) for values in block for value in values]
     unit: float = FORCE_UNITS[settings.unit]
-    return np.array(values, dtype=np.float64).reshape(n_atoms, 3) * unit
+    return np.array(block, dtype=np.float64).reshape(n_atoms, 3) * unit
 
 
-def _by_reader(folder: Path, name: str, form: str | None, atoms: Atoms) -> Labels:
+def _by_reader(folder: Path, name: str, form: str | None, atoms: Atoms) -> dict[str, Any]:
     _text(folder, name)
     try:
         found: Any = ase.io.read(folder / name, index=-1, format=form)
-        energy = float(found.get_potential_energy())
-        forces = np.asarray(found.get_forces(apply_constraint=False), dtype=np.float64)
+        found.set_constraint()
+        energy = found.get_potential_energy()
+        forces = real(found.get_forces(), (len(found), 3), "forces")
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise CalculationFailed(f"ASE found no labels in {name}: {type(error).__name__}: {reason}") from error
     match = compare(atoms, found, TOLERANCE)
     if match.order is None:
         raise CalculationFailed(f"{name} is of another structure: {match.reason}")
-    stress = None if found.calc is None else found.calc.results.get("stress")
-    return Labels(energy, forces[match.order], None if stress is None else np.asarray(stress))
+    results = {"energy": energy, "forces": forces[match.order]}
+    others = {key: found.calc.results.get(key) for key in ("free_energy", "stress")}
+    return results | {key: value for key, value in others.items() if value is not None}

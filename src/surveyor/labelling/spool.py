@@ -1,10 +1,10 @@
 """The hand-over between a worker and the campaign: a finished calculation survives both.
 
-Three small files a structure, all of them gone once the label is in the journal:
+Three small files a structure, in a folder of the method, all of them gone once the label is in the journal:
 
-    <id>.order   somebody waits for this label; a job that finds none has nothing to do
+    <id>.order   somebody waits for this label: method and a token; a job that finds none has nothing to do
     <id>.claim   somebody computes it: host, process, and a heartbeat (the file's time)
-    <id>.json    the result
+    <id>.json    the result, which repeats the order; one that answers no order of ours is set aside
 
 On one machine an advisory lock on the order decides who computes: it cannot go stale. Locks do not reach
 across machines on every file system, so there the claim decides: it is made atomically, and it counts for as
@@ -18,42 +18,97 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
-import threading
+import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from surveyor.errors import SurveyorError
-from surveyor.structures.writing import atomic_write, write_error
-from surveyor.types import Failure, Labels
-
-Result = Labels | Failure
-
-BEAT = 10.0
-"""Seconds between two heartbeats of a claim."""
-
-STALE = 12 * BEAT
-"""A claim whose last heartbeat is older than this is taken for dead (a process of this machine: at once)."""
+from surveyor.errors import LabellingError, SurveyorError
+from surveyor.labelling import results
+from surveyor.labelling.claims import STALE, claim, heartbeat, in_flight
+from surveyor.labelling.results import Order, Result, set_aside
+from surveyor.labelling.shared_files import SMALL, create, file_of, is_id, open_regular, read_regular
+from surveyor.structures.writing import write_error
 
 RETRY_WRITE = 2.0
 """Seconds between two attempts to write a result to a full disk."""
 
 
-def order(folder: Path, name: str) -> None:
-    """Say that somebody waits for this label."""
+def spool_of(root: Path, method: str) -> Path:
+    """The folder of one method, made where there is none.
+
+    Raises:
+        SurveyorError: it cannot be written, or is a link.
+    """
+    folder = root / method
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.order").touch()
     except OSError as error:
-        raise write_error(folder / f"{name}.order", error) from error
+        raise write_error(folder, error) from error
+    if folder.is_symlink():
+        raise LabellingError(
+            f"{folder} is a link", expected="a folder that Surveyor made", todo="delete the link"
+        )
+    return folder
+
+
+def set_old_aside(root: Path) -> None:
+    """Results of the layout before this one, without a method: nobody can say which method they are of."""
+    for path in root.iterdir() if root.is_dir() else ():
+        if not is_id(path.stem) or path.suffix not in (".order", ".claim", ".json"):
+            continue
+        if path.suffix == ".json":
+            set_aside(path, "a result that does not say by which method it is")
+        else:
+            path.unlink(missing_ok=True)
+
+
+# ---- orders -----------------------------------------------------------------------------------------
+
+
+def order(folder: Path, name: str, method: str) -> Order:
+    """Say that somebody waits for this label; an order of an earlier run of ours stays."""
+    path = file_of(folder, name, "order")
+    if (found := our_order(folder, name, method)) is not None:
+        return found
+    made = Order(name, method, secrets.token_hex(16))
+    try:
+        path.unlink(missing_ok=True)
+        create(path, json.dumps(made.content()).encode())
+    except OSError as error:
+        raise write_error(path, error) from error
+    return made
+
+
+def our_order(folder: Path, name: str, method: str) -> Order | None:
+    """The order that an earlier run of this user left, if it is of this method."""
+    try:
+        mine = file_of(folder, name, "order").lstat().st_uid == os.geteuid()
+    except OSError:
+        return None
+    return order_at(folder, name, method) if mine else None
+
+
+def order_at(folder: Path, name: str, method: str) -> Order | None:
+    """The order that stands for a label of this method, for those who answer it."""
+    try:
+        content: Any = json.loads(read_regular(file_of(folder, name, "order"), SMALL))
+        found = Order(**content)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    fits = (found.id, found.method) == (name, method) and isinstance(found.token, str) and found.token
+    return found if fits else None
 
 
 def compute_once(
-    folder: Path, name: str, work: Callable[[], Result], *, deliver: Callable[[Result | None], None]
+    folder: Path,
+    name: str,
+    method: str,
+    n_atoms: int,
+    work: Callable[[], Result],
+    *,
+    deliver: Callable[[Result | None], None],
 ) -> None:
     """Deliver the result for `name`: the one in the folder, or `work()` written there.
 
@@ -61,180 +116,83 @@ def compute_once(
     is delivered all the same, and then kept until it can be, or until somebody has collected it.
     """
     try:
-        with (folder / f"{name}.order").open("r") as lock:
-            # A file system without locks: go on, the claim decides.
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            _compute_claimed(folder, name, work, deliver)
-    except FileNotFoundError:
+        descriptor = open_regular(file_of(folder, name, "order"))
+    except OSError:
         deliver(None)
+        return
+    with os.fdopen(descriptor) as lock:
+        # A file system without locks: go on, the claim decides.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        placed = order_at(folder, name, method)
+        if placed is None:
+            deliver(None)
+        else:
+            _compute_claimed(folder, placed, n_atoms, work, deliver)
 
 
 def _compute_claimed(
-    folder: Path, name: str, work: Callable[[], Result], deliver: Callable[[Result | None], None]
+    folder: Path,
+    placed: Order,
+    n_atoms: int,
+    work: Callable[[], Result],
+    deliver: Callable[[Result | None], None],
 ) -> None:
-    while not (found := read_result(folder, name)) and _ordered(folder, name):
-        if _claim(folder, name):
+    while not (found := read_result(folder, placed, n_atoms)) and _stands(folder, placed):
+        if claim(folder, placed):
             break
         time.sleep(0.2)
-    if found or not _ordered(folder, name):
+    if found or not _stands(folder, placed):
         deliver(found)
         return
-    with _heartbeat(folder / f"{name}.claim"):
+    with heartbeat(file_of(folder, placed.id, "claim")):
         result = work()
         try:
-            write_result(folder, name, result)
+            write_result(folder, placed, result)
         except SurveyorError:
             deliver(result)
-            _write_when_possible(folder, name, result)
+            _write_when_possible(folder, placed, result)
         else:
             deliver(result)
 
 
-def _write_when_possible(folder: Path, name: str, result: Result) -> None:
+def _write_when_possible(folder: Path, placed: Order, result: Result) -> None:
     """The label is paid for: hold it until the disk takes it, or the journal has it."""
-    while _ordered(folder, name):
+    while _stands(folder, placed):
         time.sleep(RETRY_WRITE)
         with contextlib.suppress(SurveyorError):
-            write_result(folder, name, result)
+            write_result(folder, placed, result)
             return
 
 
-def _ordered(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.order").exists()
-
-
-# ---- claims -----------------------------------------------------------------------------------------
-
-
-def _claim(folder: Path, name: str) -> bool:
-    """Make the claim, unless a living one is there.
-
-    Two processes that find the same dead claim at the same moment could both take it over; that needs two
-    jobs for one structure on two machines, and costs one label computed twice.
-    """
-    path = folder / f"{name}.claim"
-    if path.exists() and not _alive(path):
-        path.unlink(missing_ok=True)
-    try:
-        with path.open("x") as file:
-            json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
-    except FileExistsError:
-        return False
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise write_error(path, error) from error
-    return True
-
-
-@contextlib.contextmanager
-def _heartbeat(claim: Path) -> Iterator[None]:
-    """Keep a claim alive, from a thread, and take it away at the end."""
-    done = threading.Event()
-
-    def beat() -> None:
-        while not done.wait(BEAT):
-            touch(claim)
-
-    threading.Thread(target=beat, daemon=True).start()
-    try:
-        yield
-    finally:
-        done.set()
-        claim.unlink(missing_ok=True)
-
-
-def touch(claim: Path) -> None:
-    """A sign of life."""
-    with contextlib.suppress(OSError):
-        os.utime(claim)
-
-
-def in_flight(folder: Path, name: str) -> bool:
-    """Whether a process that is alive computes this label."""
-    return _alive(folder / f"{name}.claim")
-
-
-def _alive(claim: Path) -> bool:
-    try:
-        age = _file_system_time(claim.parent) - claim.stat().st_mtime
-        content = claim.read_text()
-    except OSError:
-        return False
-    if age > STALE:
-        return False
-    try:
-        owner: Any = json.loads(content)
-        on_this_machine, pid = owner["host"] == socket.gethostname(), int(owner["pid"])
-    except (ValueError, KeyError, TypeError):
-        return True  # just being written
-    return not on_this_machine or is_running(pid)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process of this machine is alive."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # A process that was killed and not waited for yet is dead.
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    return True
-
-
-def _file_system_time(folder: Path) -> float:
-    """Now, by the clock that the file times of this folder come from."""
-    clock = folder / ".clock"
-    try:
-        clock.touch()
-        return clock.stat().st_mtime
-    except OSError:
-        return time.time()
+def _stands(folder: Path, placed: Order) -> bool:
+    """Whether somebody still waits for the answer to this order."""
+    return order_at(folder, placed.id, placed.method) == placed
 
 
 # ---- results ----------------------------------------------------------------------------------------
 
 
-def write_result(folder: Path, name: str, result: Result) -> None:
-    """Write a result as a whole or not at all."""
-    if isinstance(result, Failure):
-        content: dict[str, object] = {"failure": result.reason, "final": result.final}
-    else:
-        content = {
-            "energy": result.energy,
-            "forces": result.forces.tolist(),
-            "stress": None if result.stress is None else result.stress.tolist(),
-            "doubt": result.doubt,
-        }
-    content["core_seconds"] = result.core_seconds
-    atomic_write(folder / f"{name}.json", lambda file: json.dump(content, file))
+def write_result(folder: Path, placed: Order, result: Result) -> None:
+    """Answer an order."""
+    results.write_result(file_of(folder, placed.id, "json"), result, placed)
 
 
-def read_result(folder: Path, name: str) -> Result | None:
-    """The result of a finished job, or None."""
+def read_result(folder: Path, placed: Order, n_atoms: int) -> Result | None:
+    """The answer to an order, or None; anything else in its place is set aside."""
+    path = file_of(folder, placed.id, "json")
     try:
-        content = json.loads((folder / f"{name}.json").read_text())
+        return results.read_result(path, n_atoms, placed)
     except FileNotFoundError:
         return None
-    cost = content.get("core_seconds", 0.0)
-    if "failure" in content:
-        return Failure(content["failure"], content.get("final", False), cost)
-    stress = content["stress"]
-    return Labels(
-        energy=content["energy"],
-        forces=np.array(content["forces"], dtype=np.float64).reshape(-1, 3),
-        stress=None if stress is None else np.array(stress, dtype=np.float64),
-        core_seconds=cost,
-        doubt=content.get("doubt"),
-    )
+    except ValueError as error:
+        set_aside(path, str(error))
+        return None
 
 
 def finished(folder: Path) -> list[str]:
     """Names of the results that wait to be collected."""
-    return sorted(path.stem for path in folder.glob("*.json")) if folder.is_dir() else []
+    return sorted(path.stem for path in folder.glob("*.json") if is_id(path.stem)) if folder.is_dir() else []
 
 
 def forget(folder: Path, name: str) -> None:
@@ -242,10 +200,10 @@ def forget(folder: Path, name: str) -> None:
 
     The order goes first: a second job for the same structure that starts only now finds none, and ends.
     """
-    for suffix in ("order", "json"):
-        (folder / f"{name}.{suffix}").unlink(missing_ok=True)
-    if not in_flight(folder, name):
-        (folder / f"{name}.claim").unlink(missing_ok=True)
+    suffixes = ("order", "json") if in_flight(folder, name) else ("order", "json", "claim")
+    for suffix in suffixes:
+        with contextlib.suppress(OSError):  # what is no file, or another's, is in nobody's way
+            file_of(folder, name, suffix).unlink()
 
 
 def sweep(folder: Path, wanted: Iterable[str]) -> None:
@@ -254,10 +212,10 @@ def sweep(folder: Path, wanted: Iterable[str]) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.suffix in (".order", ".claim", ".json") and path.stem not in keep:
+        if path.suffix in (".order", ".claim", ".json") and is_id(path.stem) and path.stem not in keep:
             forget(folder, path.stem)
         elif path.suffix == ".tmp" or path.name == ".clock":
             # Written by a process that died in the middle; a living one has renamed it long before.
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > STALE or path.name == ".clock":
+                if time.time() - path.lstat().st_mtime > STALE or path.name == ".clock":
                     path.unlink()

@@ -1,36 +1,35 @@
 """A worker: a child process that computes labels one after the other, and can be killed without harm.
 
 It is started with `subprocess`, not `multiprocessing`, so that it can live below any engine's own workers
-(some of which may not have children of that kind), and in a session of its own, so that killing it also kills
-the programs that its calculator started. A worker whose parent dies finishes the job in hand, leaves the
-result in the spool, and ends.
+(some of which may not have children of that kind), below a keeper that ends whatever its calculators started,
+however the worker ends. Each calculation has a scratch folder of its own for its files and for all that it
+prints. A worker whose parent dies finishes the job in hand, leaves the result in the spool, and ends.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 
-from surveyor.labelling.calculators import CalculatorSpec, compute
-from surveyor.labelling.spool import Result, compute_once, read_result, touch, write_result
+from surveyor.labelling import keeper
+from surveyor.labelling.calculators import CalculatorSpec
+from surveyor.labelling.claims import touch
+from surveyor.labelling.results import Result
+from surveyor.labelling.scratch import keep, make_scratch
+from surveyor.labelling.spool import order_at, read_result, write_result
 from surveyor.threads import THREADS
 from surveyor.types import Failure
-
-GRACE = 5.0
-"""Seconds after its time limit at which a worker without a parent ends itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +40,24 @@ class Job:
     |------------|----------------------------------------------------|------|
     | spool      | folder of the hand-over, the same on every machine |      |
     | name       | id of the structure                                |      |
+    | method     | name of what computes, which the order names too   |      |
     | spec       | the calculator                                     |      |
     | atoms      | the structure                                      |      |
     | time_limit | the worker is killed after this time               | s    |
     | cores      | threads of the calculation                         |      |
+    | failed     | where the files of failed calculations are kept    |      |
+    | scratch    | folder of this calculation, on the worker's machine |     |
     """
 
     spool: Path
     name: str
+    method: str
     spec: CalculatorSpec
     atoms: Atoms
     time_limit: float | None = None
     cores: int = 1
+    failed: Path | None = None
+    scratch: Path | None = None
 
 
 class Abandoned(Exception):  # noqa: N818  (a notice, not an error)
@@ -63,6 +68,18 @@ class WorkerLost(Exception):  # noqa: N818
     """A worker died before it began with the job: that says nothing about the structure."""
 
 
+def import_path() -> list[str]:
+    """Where this process imports from; not the current folder, unless it was named.
+
+    Data often lies in the current folder, and `python -c` and `python -m` would take a `numpy.py` from it.
+    """
+    path = [entry for entry in sys.path if Path(entry).is_absolute()]
+    started_by_name = "-m" in sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+    if started_by_name and not sys.flags.safe_path and str(Path.cwd()) in path:
+        path.remove(str(Path.cwd()))
+    return path
+
+
 class Worker:
     """The parent's handle on a worker process."""
 
@@ -70,13 +87,31 @@ class Worker:
         self.cores = cores
         self._connection, theirs = Pipe()
         environment = {**os.environ, **dict.fromkeys(THREADS, str(cores))}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-        command = f"from surveyor.labelling.worker import serve; serve({theirs.fileno()})"
+        if variable := environment.pop("PYTHONPATH", ""):
+            # Children of a worker run in other folders; an empty entry would be whichever folder that is.
+            entries = [str(Path(entry).absolute()) for entry in variable.split(os.pathsep) if entry]
+            environment["PYTHONPATH"] = os.pathsep.join(entries)
+        command = (
+            f"import sys; sys.path[:] = {import_path()!r}; "
+            f"from surveyor.labelling.serving import serve; serve({theirs.fileno()})"
+        )
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-c", command],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    keeper.__file__,
+                    "stay",
+                    "0",
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    command,
+                ],
                 env=environment,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -89,6 +124,16 @@ class Worker:
             WorkerLost: the worker died before it began.
             SurveyorError: the calculator's settings cannot work, or the disk is full.
         """
+        scratch = make_scratch()
+        try:
+            return self._run(replace(job, scratch=scratch), scratch, leave)
+        except Abandoned:
+            raise  # the worker is at it
+        except BaseException:
+            shutil.rmtree(scratch, ignore_errors=True)
+            raise
+
+    def _run(self, job: Job, scratch: Path, leave: threading.Event) -> Result | None:
         begin = None
         try:
             self._connection.send(job)
@@ -100,7 +145,10 @@ class Worker:
                     if begin is not None:
                         touch(job.spool / f"{job.name}.claim")
                         if job.time_limit and time.monotonic() - begin >= job.time_limit:
-                            return self._overdue(job)
+                            reason = f"it took longer than the time limit of {job.time_limit:g} s"
+                            self.kill()
+                            # The same input would take as long again.
+                            return _ended(job, scratch, Failure(reason, True, job.time_limit * job.cores))
                     continue
                 message = self._connection.recv()
                 if message == "begun":
@@ -108,6 +156,7 @@ class Worker:
                 elif isinstance(message, Exception):
                     raise message
                 else:
+                    shutil.rmtree(scratch, ignore_errors=True)
                     return message  # type: ignore[no-any-return]
         except (EOFError, BrokenPipeError, ConnectionResetError):
             code = self.kill()
@@ -115,30 +164,23 @@ class Worker:
             if begin is None:
                 raise WorkerLost(f"a worker died before it began ({how})") from None
             cost = (time.monotonic() - begin) * job.cores
-            return read_result(job.spool, job.name) or Failure(
-                f"its worker process died ({how}; out of memory?)", core_seconds=cost
-            )
+            reason = f"its worker process died ({how}; out of memory?)"
+            return _ended(job, scratch, Failure(reason, core_seconds=cost))
 
     @property
     def usable(self) -> bool:
         return not self._connection.closed and self._process.poll() is None
 
-    def _overdue(self, job: Job) -> Failure:
-        self.kill()
-        assert job.time_limit is not None  # noqa: S101
-        cost = job.time_limit * job.cores
-        # The same input would take as long again.
-        failure = Failure(f"it took longer than the time limit of {job.time_limit:g} s", True, cost)
-        write_result(job.spool, job.name, failure)
-        (job.spool / f"{job.name}.claim").unlink(missing_ok=True)
-        return failure
-
     def kill(self) -> int:
         """End the worker and everything that it started; its exit code."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.terminate()  # the keeper, which ends all that is below it
         self._connection.close()
-        return self._process.wait()
+        try:
+            return self._process.wait(2 * keeper.PATIENCE)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            return self._process.wait()
 
     def _detach(self) -> None:
         self._connection.close()
@@ -148,6 +190,22 @@ class Worker:
         """Let an idle worker end."""
         self._connection.close()
         self._process.wait()
+
+
+def _ended(job: Job, scratch: Path, failure: Failure) -> Result:
+    """What there is of a calculation whose worker is dead: a result that was whole on the disk, or a failure.
+
+    A result beats the time limit: it is paid for.
+    """
+    placed = order_at(job.spool, job.name, job.method)
+    if placed is not None and (found := read_result(job.spool, placed, len(job.atoms))) is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        return found
+    failure = replace(failure, reason=failure.reason + keep(scratch, job.failed, job.name))
+    if placed is not None and failure.final:
+        write_result(job.spool, placed, failure)
+        (job.spool / f"{job.name}.claim").unlink(missing_ok=True)
+    return failure
 
 
 def _patience(begin: float | None, limit: float | None) -> float:
@@ -166,14 +224,17 @@ leaving = threading.Event()
 
 def run_job(job: Job) -> Result | None:
     """What every engine executes: one label, in a worker of its own process."""
-    worker = None
-    while _idle and worker is None:
-        candidate = _idle.pop()
-        if candidate.usable and candidate.cores == job.cores:
-            worker = candidate
+    while _idle:
+        worker = _idle.pop()
+        if worker.usable and worker.cores == job.cores:
+            with contextlib.suppress(WorkerLost):  # it ended while nobody looked
+                return _run_in(worker, job)
         else:
-            candidate.kill()
-    worker = worker or Worker(job.cores)
+            worker.kill()
+    return _run_in(Worker(job.cores), job)
+
+
+def _run_in(worker: Worker, job: Job) -> Result | None:
     try:
         return worker.run(job, leaving)
     finally:
@@ -185,56 +246,3 @@ def close_workers() -> None:
     """Let the idle workers of this process end."""
     while _idle:
         _idle.pop().close()
-
-
-# ---- in the worker ----------------------------------------------------------------------------------
-
-
-def serve(descriptor: int) -> None:
-    """Answer jobs until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    connection: Connection[Any, Any] = Connection(descriptor)
-    while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-
-        def deliver(message: object) -> None:
-            with contextlib.suppress(OSError):  # the parent is gone: the result is in the spool
-                connection.send(message)
-
-        try:
-            compute_once(job.spool, job.name, _timed(job, deliver), deliver=deliver)
-        except Exception as error:
-            deliver(error)
-
-
-def _timed(job: Job, deliver: Callable[[object], None]) -> Callable[[], Result]:
-    def work() -> Result:
-        job.spec.load_class()  # an import may take its time; the limit is for the calculation
-        deliver("begun")
-        with _guard(job.time_limit):
-            begin = time.monotonic()
-            result = compute(job.spec, job.atoms)
-            return replace(result, core_seconds=(time.monotonic() - begin) * job.cores)
-
-    return work
-
-
-@contextlib.contextmanager
-def _guard(limit: float | None) -> Any:
-    """End this process some time after the limit: where the parent lives, it has done so before."""
-    if limit is None:
-        yield
-        return
-    timer = threading.Timer(limit + GRACE, os.killpg, (0, signal.SIGKILL))
-    timer.daemon = True
-    timer.start()
-    # A calculation may hang without letting any thread run; the alarm of the system still comes.
-    signal.setitimer(signal.ITIMER_REAL, limit + 2 * GRACE)
-    try:
-        yield
-    finally:
-        timer.cancel()
-        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -11,7 +11,9 @@ from typing import TypeVar
 import numpy as np
 from ase import Atoms
 from matscipy.neighbours import neighbour_list
+from scipy.spatial import cKDTree
 
+from surveyor.structures.neighbours import full_cell
 from surveyor.types import Float64Array, IndexArray
 
 Prepared = TypeVar("Prepared")
@@ -77,12 +79,17 @@ def _cell_lists(
 ) -> tuple[IndexArray, Float64Array, Float64Array]:
     edges, unit_shifts, shifts = [], [], []
     for atoms, offset in zip(structures, np.cumsum(counts) - counts, strict=True):
-        # A cell list needs three cell vectors; along open directions any that spans the atoms will do.
-        open_cell = np.eye(3) * (np.ptp(atoms.positions, axis=0) + 2 * cutoff)
-        cell = np.where(atoms.pbc[:, None], atoms.cell.array, open_cell)
-        i, j, images = neighbour_list(
-            "ijS", positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=cutoff
-        )
+        # A cell list needs three cell vectors; around a molecule most of its cells could be empty.
+        if atoms.pbc.any():
+            cell = full_cell(atoms.cell.array, atoms.pbc, atoms.positions, cutoff)
+            i, j, images = neighbour_list(
+                "ijS", positions=atoms.positions, cell=cell, pbc=atoms.pbc, cutoff=cutoff
+            )
+        else:
+            cell = np.zeros((3, 3))
+            pairs = cKDTree(atoms.positions).query_pairs(cutoff, output_type="ndarray")
+            i, j = np.concatenate([pairs, pairs[:, ::-1]]).T
+            images = np.zeros((len(i), 3))
         edges.append(np.stack([i, j]).astype(np.intp) + offset)
         unit_shifts.append(images.astype(np.float64))
         shifts.append(images @ cell)

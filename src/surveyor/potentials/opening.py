@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -70,7 +71,8 @@ def open_potential(
     if dtype not in (None, "float32", "float64"):
         raise PotentialError(f"dtype {dtype!r}", expected="float32 or float64")
     name, what = _family_of(str(source))
-    return _loaded(name).open(what, device=device, dtype=dtype, head=head)
+    with _importing(name):
+        return _loaded(name).open(what, device=device, dtype=dtype, head=head)
 
 
 def suffix_of(family: str) -> str:
@@ -96,64 +98,82 @@ def _family_of(source: str) -> tuple[str, str]:
         return _family_of_file(Path(source), known), source
     family, colon, what = source.partition(":")
     if colon and family in known:
-        if not (Path(what).is_file() or what in (names := _names(family))):
-            raise PotentialError(
-                f"no potential {what!r} of the family {family!r}",
-                expected="a file, or one of " + (", ".join(names) or "its names, of which it has none"),
-                todo=f"check the spelling; the current folder is {Path.cwd()}",
-            )
+        with _importing(family):
+            names = list(_loaded(family).names())
+        if not (Path(what).is_file() or what in names):
+            raise _nothing(what, f" of the family {family!r}", ", ".join(["a file", *names]))
         return family, what
-    if Path(source).suffix != "" or "/" in source:
-        raise PotentialError(
-            f"no potential {source!r}: no such file",
-            expected=_expected(known),
-            todo=f"check the spelling; the current folder is {Path.cwd()}",
-        )
-    for candidate in known:
-        if source in _names(candidate):
+    published = {each: _names(each) for each in known}
+    for candidate, names in published.items():
+        if source in names:
             return candidate, source
-    raise PotentialError(
-        f"no potential {source!r}",
-        expected=_expected(known) + "".join(", " + name for each in known for name in _names(each)),
+    endings = dict.fromkeys(ending for each in known for ending in _suffixes(each))
+    every = [name for each, names in published.items() for name in (f"{each}:NAME", *names)]
+    raise _nothing(
+        source, "", f"'builtin', the path of a {' or '.join(endings)} file, or one of {', '.join(every)}"
+    )
+
+
+def _nothing(source: str, where: str, expected: str) -> PotentialError:
+    if Path(source).is_dir():
+        why = ": that is a folder"
+    elif Path(source).exists():
+        why = ": that is no file, but a pipe, socket or device"
+    else:
+        why = ": no such file" if Path(source).suffix != "" or "/" in source else ""
+    return PotentialError(
+        f"no potential {source!r}{where}{why}",
+        expected=expected,
         todo=f"check the spelling; the current folder is {Path.cwd()}",
     )
 
 
-def _family_of_file(path: Path, known: Mapping[str, EntryPoint]) -> str:
+def _family_of_file(path: Path, known: Iterable[str]) -> str:
     """The family whose files end like this one; where none does, the only one there is."""
-    claims = [name for name in known if path.name.endswith(tuple(_loaded(name).suffixes))]
-    if len(claims or known) == 1:
-        return next(iter(claims or known))
+    endings = {name: _suffixes(name) for name in known}
+    claims = [name for name, own in endings.items() if path.name.endswith(own)] or list(endings)
+    if len(claims) == 1:
+        return claims[0]
     raise PotentialError(
         f"{path}: its ending does not tell which family of potentials it is of",
-        expected="a file of " + ", ".join(f"{name} ({', '.join(_loaded(name).suffixes)})" for name in known),
-        todo=f"name the family: {next(iter(claims or known))}:{path}",
+        expected="a file of " + ", ".join(f"{name} ({', '.join(own)})" for name, own in endings.items()),
+        todo=f"name the family: {claims[0]}:{path}",
     )
 
 
-def _expected(known: Mapping[str, EntryPoint]) -> str:
-    endings = {ending: None for name in known for ending in _loaded(name).suffixes}
-    return f"'builtin', the path of a {' or '.join(endings)} file, or one of " + ", ".join(
-        f"{name}:NAME" for name in known
-    )
+def _suffixes(family: str) -> tuple[str, ...]:
+    """Endings of its files; none where it cannot be imported: that must not keep others from opening theirs."""
+    try:
+        return tuple(_loaded(family).suffixes)
+    except PotentialError:
+        return ()
 
 
 def _names(family: str) -> list[str]:
-    return list(_loaded(family).names())
+    """Published potentials that it knows; none where it, or its library, cannot be imported."""
+    try:
+        return list(_loaded(family).names())
+    except (PotentialError, ImportError):
+        return []
 
 
 def _loaded(family: str) -> Family:
+    with _importing(family):
+        found: Family = families()[family].load()
+        return found
+
+
+@contextlib.contextmanager
+def _importing(family: str) -> Iterator[None]:
     """
     Raises:
-        PotentialError: the family cannot be imported.
+        PotentialError: something that the family needs cannot be imported.
     """
-    entry = families()[family]
     try:
-        found: Family = entry.load()
+        yield
     except ImportError as error:
         raise PotentialError(
             f"the family {family!r} of potentials cannot be imported: {error}",
-            expected=f"the package behind {entry.value}",
+            expected=f"the packages that {families()[family].value} needs",
             todo="install what is missing, or uninstall the package that announces the family",
         ) from error
-    return found

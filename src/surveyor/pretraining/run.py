@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import re
 import shutil
 from collections import Counter
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.io import read
 
 from surveyor.errors import LabellingError, PotentialError
 from surveyor.potentials import open_potential
@@ -39,6 +38,7 @@ from surveyor.pretraining.replay import replay_subset
 from surveyor.pretraining.sampling import representative, thin
 from surveyor.pretraining.start import check_start
 from surveyor.structures import whole_file, write_structures
+from surveyor.structures.writing import frame_texts
 from surveyor.types import Potential
 
 Progress = Callable[[str, int, int, str], None]
@@ -95,10 +95,9 @@ def pretrain(recipe: Recipe, folder: Path, *, on_progress: Progress | None = Non
 
 def _write_frames(path: Path, frames: list[Atoms]) -> None:
     """As compressed extxyz; the same frames give the same bytes."""
-    plain = io.StringIO()
-    write(plain, frames, format="extxyz")
+    plain = "".join(frame_texts(path, frames))
     with whole_file(path) as file:
-        file.write(gzip.compress(plain.getvalue().encode(), mtime=0))
+        file.write(gzip.compress(plain.encode(), mtime=0))
 
 
 def _silent(_: str, __: int, ___: int, ____: str) -> None:

@@ -21,7 +21,7 @@ from surveyor.report.learning import learning_curves
 from surveyor.report.trouble import trouble_of
 from surveyor.report.trust import errors_by_group, trust_of_rounds
 from surveyor.report.verdict import standing, verdict
-from surveyor.structures.writing import atomic_write
+from surveyor.structures.writing import GENERATOR, atomic_write
 
 
 def write_report(folder: Path, output: Path) -> Path:
@@ -73,6 +73,7 @@ def render(contents: Contents) -> str:
         trouble=trouble_of(contents),
         costs=costs_of(contents),
         data=data,
+        generator=Markup(GENERATOR),  # noqa: S704  a constant
         script=Markup(script),  # noqa: S704  our own file, rendered with nothing in it
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

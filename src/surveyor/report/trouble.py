@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from surveyor.labelling.scratch import FILES
 from surveyor.report.contents import Contents
 
 
@@ -49,7 +50,7 @@ def trouble_of(contents: Contents) -> Trouble:
     quarantined = Counter(label.reason for label in held) or _counted(contents.metrics)
     return Trouble(
         failed=failed,
-        reasons=tuple(Counter(label.reason for label in failed).most_common()),
+        reasons=tuple(Counter(label.reason.partition(FILES)[0] for label in failed).most_common()),
         held=held,
         quarantined=tuple(quarantined.most_common()),
         notes=tuple(

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.geometry import find_mic
-from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+from scipy.spatial import cKDTree
 
+from surveyor.structures.neighbours import images
 from surveyor.types import Float64Array, IndexArray
 
-_FAR = 1e6
+LOOK = 3.0
+"""Å; how far the place of an atom is looked for where structures differ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +25,9 @@ class Comparison:
     | field  | shape        | meaning                                                              | unit |
     |--------|--------------|----------------------------------------------------------------------|------|
     | order  | (n_atoms,)   | atom i of the reference is atom order[i] of the other; None: differ  |      |
-    | offset | scalar       | largest displacement of an atom; inf where elements or cell differ   | Å    |
+    | offset | scalar       | largest displacement of an atom; where they differ, the largest      | Å    |
+    |        |              | distance to the nearest atom of its element; inf where elements or   |      |
+    |        |              | cell differ, or nothing is within 3 Å                                |      |
     | reason |              | why they differ, or empty                                            |      |
     """
 
@@ -38,20 +44,25 @@ def compare(reference: Atoms, other: Atoms, tolerance: float) -> Comparison:
     """
     if len(other) != len(reference):
         return Comparison(None, np.inf, f"{len(other)} atoms, not {len(reference)}")
-    if sorted(other.numbers) != sorted(reference.numbers):
+    if (np.sort(other.numbers) != np.sort(reference.numbers)).any():
         return Comparison(None, np.inf, f"{other.symbols}, not {reference.symbols}")
     if (np.asarray(reference.pbc) != np.asarray(other.pbc)).any():
         return Comparison(None, np.inf, f"periodic {other.pbc.tolist()}, not {reference.pbc.tolist()}")
     cell_offset = np.abs((reference.cell.array - other.cell.array)[np.asarray(reference.pbc)])
     if cell_offset.size and cell_offset.max() > tolerance:
         return Comparison(None, np.inf, f"cell vectors differ by {cell_offset.max():.4f} Å")
-    order = np.arange(len(reference), dtype=np.intp)
-    if (other.numbers != reference.numbers).any() or _offset(reference, other.positions) > tolerance:
-        order = _assignment(reference, other)
-    offset = _offset(reference, other.positions[order])
-    if offset > tolerance:
-        return Comparison(None, offset, f"atoms are up to {offset:.4f} Å from their places")
-    return Comparison(order, offset)
+    if (other.numbers == reference.numbers).all():
+        offset = _offset(reference, other.positions)
+        if offset <= tolerance:
+            return Comparison(np.arange(len(reference), dtype=np.intp), offset)
+    order = _assignment(reference, other, tolerance)
+    if order is not None:
+        return Comparison(order, _offset(reference, other.positions[order]))
+    offset = _farthest(reference, other)
+    if offset <= tolerance:  # every place has an atom near it, but not each one of its own
+        return Comparison(None, np.inf, "several atoms are at one place")
+    far = f"up to {offset:.4f} Å" if np.isfinite(offset) else f"more than {LOOK:g} Å"
+    return Comparison(None, offset, f"atoms are {far} from their places")
 
 
 def _offset(reference: Atoms, positions: Float64Array) -> float:
@@ -59,11 +70,46 @@ def _offset(reference: Atoms, positions: Float64Array) -> float:
     return float(lengths.max())
 
 
-def _assignment(reference: Atoms, other: Atoms) -> IndexArray:
-    """The order of least total squared displacement in which every atom meets its own element."""
+def _by_element(
+    reference: Atoms, other: Atoms, radius: float
+) -> tuple[Float64Array, Float64Array, IndexArray]:
+    """Places of both structures, elements kept apart by a fourth coordinate, and the atom that each is of."""
+    first, _ = images(reference.positions, reference.cell.array, reference.pbc, 0.0)
+    second, owner = images(other.positions, reference.cell.array, reference.pbc, radius)
+    apart = 4.0 * radius
+    return (
+        np.column_stack([first[: len(reference)], apart * reference.numbers]),
+        np.column_stack([second, apart * other.numbers[owner]]),
+        owner,
+    )
+
+
+def _assignment(reference: Atoms, other: Atoms, tolerance: float) -> IndexArray | None:
+    """The order of least total squared displacement in which every atom meets its own element in reach.
+
+    Only pairs within the tolerance are candidates: as many as there are atoms, not their square. None where
+    they leave an atom without a partner.
+    """
     n = len(reference)
-    vectors = (other.positions[None, :, :] - reference.positions[:, None, :]).reshape(-1, 3)
-    _, lengths = find_mic(vectors, reference.cell, reference.pbc)
-    cost = lengths.reshape(n, n) ** 2
-    cost[reference.numbers[:, None] != other.numbers[None, :]] = _FAR
-    return np.asarray(linear_sum_assignment(cost)[1], dtype=np.intp)
+    places, others, owner = _by_element(reference, other, tolerance)
+    near = cKDTree(places).sparse_distance_matrix(cKDTree(others), tolerance, output_type="ndarray")
+    order = np.lexsort((near["v"], owner[near["j"]], near["i"]))
+    i, j, lengths = near["i"][order], owner[near["j"][order]], near["v"][order]
+    nearest = np.ones(len(i), dtype=bool)  # of several images of one atom
+    nearest[1:] = (i[1:] != i[:-1]) | (j[1:] != j[:-1])
+    i, j, lengths = i[nearest], j[nearest], lengths[nearest]
+    if len(np.unique(i)) < n or len(np.unique(j)) < n:
+        return None
+    # A sparse matrix has no zeros; 1 more for every pair does not change the order of assignments.
+    cost = coo_array((1 + (lengths / max(tolerance, 1e-300)) ** 2, (i, j)), shape=(n, n)).tocsr()
+    try:
+        return np.asarray(min_weight_full_bipartite_matching(cost)[1], dtype=np.intp)
+    except ValueError:  # no order gives every atom a partner
+        return None
+
+
+def _farthest(reference: Atoms, other: Atoms) -> float:
+    """The largest distance of a place to the nearest atom of its element, Å; inf beyond 3 Å."""
+    places, others, _ = _by_element(reference, other, LOOK)
+    lengths, _ = cKDTree(others).query(places, distance_upper_bound=LOOK)
+    return float(np.max(lengths))

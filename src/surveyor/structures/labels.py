@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import all_properties
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from surveyor.errors import StructureError
+from surveyor.structures.identity import structure_id, with_state
 from surveyor.types import Float64Array, Labels
 
 ENERGY_KEY = "REF_energy"
 FORCES_KEY = "REF_forces"
 STRESS_KEY = "REF_stress"
+
+MARK = "surveyor_"
+"""How every key begins that Surveyor writes beside a structure or a label."""
+
+ID_KEY = "surveyor_id"
+
+_LABEL = re.compile(
+    r"REF_.*|(?!kin|bind|form|adsor|zero|atomi[sz]|disp|err|std)"
+    r"(\w+_)?(energy|energies|forces?|stress(es)?|virials?|gradients?)",
+    re.IGNORECASE,
+)
 
 
 def has_labels(atoms: Atoms) -> bool:
@@ -23,58 +38,88 @@ def labels_of(atoms: Atoms, where: str = "structure") -> Labels:
     """The labels under the `REF_*` keys.
 
     Raises:
-        StructureError: energy or forces are missing, not finite, or of the wrong shape.
+        StructureError: energy or forces are missing, no real numbers, masked, not finite, or of the wrong
+            shape.
     """
     if not has_labels(atoms):
         missing = ENERGY_KEY if ENERGY_KEY not in atoms.info else FORCES_KEY
-        present = sorted([*atoms.info, *atoms.arrays])
+        present = sorted(map(str, [*atoms.info, *atoms.arrays]))
         raise StructureError(
             f"{where}: no {missing}; keys present: {', '.join(present)}",
             expected=f"info['{ENERGY_KEY}'] in eV and arrays['{FORCES_KEY}'] in eV/Å",
             todo="label the structure, or rename the keys of your file to REF_energy and REF_forces",
         )
-    energy = float(atoms.info[ENERGY_KEY])
-    forces = np.asarray(atoms.arrays[FORCES_KEY], dtype=np.float64)
-    if forces.shape != (len(atoms), 3):
-        raise StructureError(f"{where}: forces of shape {forces.shape}", expected=f"({len(atoms)}, 3)")
-    if not (np.isfinite(energy) and np.isfinite(forces).all()):
-        raise StructureError(
-            f"{where}: the label holds NaN or inf",
-            expected="finite energy and forces",
-            todo="take the frame out, or label it again",
-        )
-    return Labels(energy=energy, forces=forces, stress=_stress_of(atoms, where))
+    energy = _numbers(atoms.info[ENERGY_KEY], [(), (1,)], f"{where}: {ENERGY_KEY}")
+    forces = _numbers(atoms.arrays[FORCES_KEY], [(len(atoms), 3)], f"{where}: {FORCES_KEY}")
+    return Labels(energy=float(energy.item()), forces=forces, stress=_stress_of(atoms, where))
 
 
 def _stress_of(atoms: Atoms, where: str) -> Float64Array | None:
     if STRESS_KEY not in atoms.info:
         return None
-    stress = np.asarray(atoms.info[STRESS_KEY], dtype=np.float64)
-    if stress.size == 9:
-        stress = full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
-    if stress.shape != (6,) or not np.isfinite(stress).all():
+    stress = _numbers(atoms.info[STRESS_KEY], [(6,), (9,), (3, 3)], f"{where}: {STRESS_KEY}")
+    return stress if stress.size == 6 else full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
+
+
+def _numbers(value: object, shapes: list[tuple[int, ...]], what: str) -> Float64Array:
+    """Finite real numbers of one of the shapes.
+
+    Raises:
+        StructureError: they are of another kind or shape, masked, or not finite.
+    """
+    try:
+        found = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        found = np.asarray(None)
+    if found.dtype.kind not in "iuf":
+        raise StructureError(f"{what} is no real number: {str(value)[:60]}", expected="numbers in eV and Å")
+    if found.shape not in shapes:
         raise StructureError(
-            f"{where}: stress of shape {stress.shape} or not finite",
-            expected="six finite components in ASE's Voigt order (xx, yy, zz, yz, xz, xy), eV/Å³",
+            f"{what} of shape {found.shape}", expected=f"shape {' or '.join(map(str, shapes))}"
         )
-    return stress
+    if np.ma.is_masked(value) or not np.isfinite(found).all():
+        raise StructureError(
+            f"{what} holds NaN or inf, or is masked",
+            expected="finite numbers",
+            todo="take the frame out, or label it again",
+        )
+    return found.astype(np.float64)
 
 
 def with_labels(atoms: Atoms, labels: Labels) -> Atoms:
-    """A copy that carries the labels, and no calculator."""
-    labelled = without_labels(atoms)
+    """A copy that carries the labels, its id, and charge and spin under the keys that mace-torch reads."""
+    labelled = with_state(without_labels(atoms))
     labelled.info[ENERGY_KEY] = float(labels.energy)
     labelled.arrays[FORCES_KEY] = np.array(labels.forces, dtype=np.float64)
     if labels.stress is not None:
         labelled.info[STRESS_KEY] = np.array(labels.stress, dtype=np.float64)
+    labelled.info[ID_KEY] = structure_id(atoms)
     return labelled
 
 
 def without_labels(atoms: Atoms) -> Atoms:
-    """A copy without labels and calculator."""
-    bare = atoms.copy()
+    """A copy without labels of any name, what Surveyor wrote beside them, calculator and constraints.
+
+    What was said of an earlier label (its doubt, its cost) says nothing about the next one.
+    """
+    bare = without_marks(atoms)
     bare.calc = None
-    for key in (ENERGY_KEY, STRESS_KEY):
-        bare.info.pop(key, None)
-    bare.arrays.pop(FORCES_KEY, None)
+    bare.set_constraint()
+    for held in (bare.info, bare.arrays):
+        for key in [key for key in held if isinstance(key, str) and _is_label(key)]:
+            del held[key]
     return bare
+
+
+def without_marks(atoms: Atoms) -> Atoms:
+    """A copy without the keys that Surveyor wrote in an earlier run."""
+    clean = atoms.copy()
+    clean.calc = atoms.calc
+    for held in (clean.info, clean.arrays):
+        for key in [key for key in held if isinstance(key, str) and key.startswith(MARK)]:
+            del held[key]
+    return clean
+
+
+def _is_label(key: str) -> bool:
+    return key in all_properties or _LABEL.fullmatch(key) is not None

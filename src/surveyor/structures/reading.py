@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
-import shutil
-import zlib
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import IO, cast
 
 from ase import Atoms
-from ase.io import iread
-from ase.io.formats import UnknownFileTypeError
 
-from surveyor.errors import StructureError
+from surveyor.errors import Notice, StructureError, SurveyorError
+from surveyor.structures.archives import check_file, damage, inner_name, open_bytes, open_text
+from surveyor.structures.foreign import is_dump, read_foreign
 from surveyor.structures.validation import validate
+from surveyor.structures.xyz import cut, read_xyz
 
-CHUNK_FRAMES = 64
-
-_OPENERS: dict[str, Callable[..., IO[bytes]]] = {
-    ".gz": cast(Callable[..., IO[bytes]], gzip.open),
-    ".xz": cast(Callable[..., IO[bytes]], lzma.open),
-    ".bz2": cast(Callable[..., IO[bytes]], bz2.open),
-}
 _XYZ_SUFFIXES = (".extxyz", ".xyz", ".exyz")
 
 
@@ -40,18 +27,11 @@ def read_structures(path: str | Path, *, check: bool = True) -> Iterator[Atoms]:
         check: validate every frame.
 
     Raises:
-        StructureError: the file is missing, empty, of an unknown format or damaged, or a frame is not valid;
-            the message names the file and the frame.
+        StructureError: the file is missing, no ordinary file, empty, of an unknown format, encoding or
+            packing, or damaged, or a frame is not valid; the message names the file and the frame.
     """
     path = Path(path)
-    if not path.exists():
-        raise StructureError(
-            f"no such file: {path}",
-            expected="a file of structures that ASE reads (extxyz, xyz, traj, db, cif, …)",
-            todo=f"check the path; the current folder is {Path.cwd()}",
-        )
-    if path.is_dir():
-        raise StructureError(f"{path} is a folder", expected="a file of structures")
+    check_file(path)
     return _read(path, check)
 
 
@@ -67,124 +47,47 @@ def _read(path: Path, check: bool) -> Iterator[Atoms]:
 
 
 def count_structures(path: str | Path) -> int:
-    """Number of frames in the file, without validating them."""
+    """Number of frames in the file, without validating them.
+
+    Raises:
+        StructureError: as `read_structures`, as far as counting notices.
+    """
     path = Path(path)
-    if is_xyz(path):
-        with _open(path) as stream:
-            return sum(1 for _ in _cut(stream, path))
+    check_file(path)
+    if _holds_xyz(path):
+        with _told(path), open_text(path) as stream:
+            return sum(1 for _ in cut(stream, path))
     return sum(1 for _ in read_structures(path, check=False))
-
-
-def _inner_suffix(path: Path) -> str:
-    suffixes = path.suffixes
-    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _OPENERS else path.suffix
 
 
 def is_xyz(path: Path) -> bool:
     """Whether the name is that of an xyz file, compressed or not."""
-    return _inner_suffix(path).lower() in _XYZ_SUFFIXES
+    return Path(inner_name(path)).suffix.lower() in _XYZ_SUFFIXES
 
 
-def _open(path: Path) -> IO[str]:
-    opener = _OPENERS.get(path.suffix)
-    binary = opener(path, "rb") if opener else path.open("rb")
-    return io.TextIOWrapper(binary, encoding="utf-8", newline=None)
+def _holds_xyz(path: Path) -> bool:
+    """Whether it is to be read as xyz: by its name, or without a suffix by its first line."""
+    with _told(path), open_bytes(path) as stream:
+        head = stream.peek(256)[:256]
+        if is_xyz(path):
+            return not is_dump(head)
+        return not Path(inner_name(path)).suffix and head.split(b"\n", 1)[0].strip().isdigit()
 
 
 def _frames(path: Path) -> Iterator[Atoms]:
-    try:
-        if is_xyz(path):
-            with _open(path) as stream:
-                yield from _parse(_cut(stream, path), path)
-        elif path.suffix in _OPENERS:
-            yield from _decompressed(path)
-        else:
-            yield from iread(path, index=":")
-    except StructureError:
-        raise
-    except UnknownFileTypeError as error:
-        raise StructureError(
-            f"{path.name}: not a format that ASE knows ({error})", expected="extxyz, xyz, traj, db, cif, …"
-        ) from error
-    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, OSError) as error:
-        raise StructureError(
-            f"{path.name}: damaged or cut short ({error})",
-            expected="a whole file",
-            todo="copy the file again",
-        ) from error
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration) as error:
-        raise StructureError(
-            f"{path.name}: ASE could not read it ({type(error).__name__}: {error})",
-            expected="a file that ase.io.read opens",
-        ) from error
-
-
-def _decompressed(path: Path) -> Iterator[Atoms]:
-    """Other formats seek freely: give ASE a plain copy."""
-    with TemporaryDirectory(prefix="surveyor-") as folder:
-        plain = Path(folder) / path.stem
-        with _OPENERS[path.suffix](path, "rb") as source, plain.open("wb") as target:
-            shutil.copyfileobj(source, target)
-        yield from iread(plain, index=":")
-
-
-def _cut(stream: IO[str], path: Path) -> Iterator[str]:
-    """The text of one xyz frame after the other."""
-    number = 0
-    line = stream.readline()
-    while line:
-        if not line.strip():
-            line = stream.readline()
-            continue
-        try:
-            n_atoms = int(line)
-        except ValueError:
-            raise StructureError(
-                f"{path.name}, frame {number}: begins with {line.strip()[:60]!r}",
-                expected="the number of atoms",
-                todo="check that the file is (extended) xyz and not damaged",
-            ) from None
-        lines = [line]
-        for _ in range(n_atoms + 1):
-            line = stream.readline()
-            if not line:
-                raise StructureError(
-                    f"{path.name}, frame {number}: ends after {len(lines) - 2} of {n_atoms} atoms",
-                    expected="a whole frame",
-                    todo="the file was cut short: copy it again, or cut off the last frame",
-                )
-            lines.append(line)
-        line = stream.readline()
-        while line.lstrip().startswith("VEC"):
-            lines.append(line)
-            line = stream.readline()
-        number += 1
-        yield "".join(lines)
-
-
-def _parse(frames: Iterator[str], path: Path) -> Iterator[Atoms]:
-    number = 0
-    block: list[str] = []
-    for frame in frames:
-        block.append(frame)
-        if len(block) == CHUNK_FRAMES:
-            yield from _parse_block(block, path, number)
-            number += len(block)
-            block = []
-    yield from _parse_block(block, path, number)
-
-
-def _parse_block(block: list[str], path: Path, first: int) -> Iterator[Atoms]:
-    if not block:
+    if not _holds_xyz(path):
+        yield from read_foreign(path)
         return
+    with _told(path), open_text(path) as stream:
+        yield from read_xyz(stream, path)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Anything that opening or unpacking raises, as one message."""
     try:
-        yield from list(iread(io.StringIO("".join(block)), index=":", format="extxyz"))
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        for offset, frame in enumerate(block):  # find the frame to name it
-            try:
-                list(iread(io.StringIO(frame), index=":", format="extxyz"))
-            except (ValueError, KeyError, IndexError, OSError) as cause:
-                raise StructureError(
-                    f"{path.name}, frame {first + offset}: {cause}", expected="a frame of extended xyz"
-                ) from error
+        yield
+    except (SurveyorError, Notice):
         raise
+    except Exception as error:
+        raise damage(path, path.name, error) from error

@@ -7,13 +7,20 @@ from collections.abc import Iterable
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from matscipy.neighbours import neighbour_list
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import pdist
 
 from surveyor.errors import StructureError
+from surveyor.structures.identity import check_state
+from surveyor.structures.neighbours import closest_pair, heights, is_flat, shortest_translation
 
 OVERLAP = 0.3
 """Å; no two nuclei of a real structure are closer (H2 at 0.3 Å lies 20 eV above its minimum)."""
+
+FAR = 1e6
+"""Å; positions and cell vectors beyond it are damage, not geometry."""
+
+FEW = 200
+"""Atoms of a molecule; below, all distances cost less than a tree."""
 
 
 def validate(atoms: Atoms, where: str = "structure") -> Atoms:
@@ -23,54 +30,89 @@ def validate(atoms: Atoms, where: str = "structure") -> Atoms:
         where: file and frame for the message.
 
     Raises:
-        StructureError: no atoms, an unknown element, NaN or inf in positions or cell, a periodic
-            direction without a cell vector, or two atoms closer than 0.3 Å.
+        StructureError: no atoms, an unknown element, NaN, inf or more than 10⁶ Å in positions or cell, a
+            periodic direction without a cell vector or parallel to another, a charge or spin that cannot be,
+            or two atoms closer than 0.3 Å.
     """
     if len(atoms) == 0:
         raise StructureError(f"{where}: a structure without atoms", expected="at least one atom")
-    if (atoms.numbers < 1).any():
-        raise StructureError(
-            f"{where}: atom {int(np.argmin(atoms.numbers))} is of an unknown element",
-            expected="chemical symbols H to Og",
-        )
-    if not np.isfinite(atoms.positions).all():
-        bad = int(np.argmin(np.isfinite(atoms.positions).all(axis=1)))
+    _check_elements_exist(atoms, where)
+    inside = (np.abs(atoms.positions) <= FAR).all(axis=1)  # False for NaN
+    if not inside.all():
+        bad = int(np.argmin(inside))
         raise StructureError(
             f"{where}: the position of atom {bad} is {atoms.positions[bad].tolist()}",
-            expected="finite positions in Å",
+            expected=f"finite positions in Å, within {FAR:g}",
             todo="take the frame out of the file, or repair it",
         )
-    cell = np.asarray(atoms.cell.array)
-    if not np.isfinite(cell).all():
-        raise StructureError(f"{where}: the cell holds NaN or inf", expected="finite cell vectors in Å")
-    if (np.linalg.norm(cell[np.asarray(atoms.pbc)], axis=1) < OVERLAP).any():
-        raise StructureError(
-            f"{where}: periodic along a direction without a cell vector",
-            expected="a cell vector for every periodic direction, or pbc=False",
-        )
+    check_cell(atoms, where)
+    check_state(atoms, where)
     _check_overlap(atoms, where)
     return atoms
 
 
+def _check_elements_exist(atoms: Atoms, where: str) -> None:
+    wrong = (atoms.numbers < 1) | (atoms.numbers >= len(chemical_symbols))
+    if wrong.any():
+        bad = int(np.argmax(wrong))
+        number = int(atoms.numbers[bad])
+        what = (
+            "X, a dummy or ghost atom or one without a symbol" if number == 0 else f"atomic number {number}"
+        )
+        raise StructureError(
+            f"{where}: atom {bad} is of no element ({what})",
+            expected="chemical symbols H to Og",
+            todo="take dummy and ghost atoms out, or write the symbols of the elements",
+        )
+
+
+def check_cell(atoms: Atoms, where: str = "structure") -> None:
+    """Raise StructureError unless every periodic direction has a cell vector of its own.
+
+    Along open directions anything finite will do, zero vectors too.
+    """
+    cell = np.asarray(atoms.cell.array)
+    if not np.isfinite(cell).all():
+        raise StructureError(f"{where}: the cell holds NaN or inf", expected="finite cell vectors in Å")
+    periodic = cell[np.asarray(atoms.pbc)]
+    lengths = np.linalg.norm(periodic, axis=1)
+    if (lengths < OVERLAP).any():
+        raise StructureError(
+            f"{where}: periodic along a direction without a cell vector",
+            expected="a cell vector for every periodic direction, or pbc=False",
+        )
+    if (lengths > FAR).any():
+        raise StructureError(
+            f"{where}: a cell vector of {lengths.max():g} Å",
+            expected=f"at most {FAR:g} Å along periodic directions",
+        )
+    if len(periodic) == 0:
+        return
+    if is_flat(periodic):
+        raise StructureError(
+            f"{where}: the cell vectors of the periodic directions are parallel or in one plane: "
+            f"{periodic.tolist()}",
+            expected="independent cell vectors along periodic directions (a cell of some volume)",
+            todo="correct the cell, or set pbc=False along directions that do not repeat",
+        )
+    if heights(periodic).min() < OVERLAP and (shortest := shortest_translation(cell, atoms.pbc)) < OVERLAP:
+        raise StructureError(
+            f"{where}: atoms and their own periodic images are {shortest:.3f} Å apart",
+            expected=f"no lattice translation shorter than {OVERLAP} Å",
+            todo="correct the cell; check its length unit",
+        )
+
+
 def _check_overlap(atoms: Atoms, where: str) -> None:
-    if atoms.pbc.any():
-        first, second, distance = neighbour_list("ijd", atoms, OVERLAP)
-        close = np.flatnonzero(distance < OVERLAP)
-        if len(close) == 0:
-            return
-        i, j, d = int(first[close[0]]), int(second[close[0]]), float(distance[close[0]])
-    else:
-        if len(atoms) < 2:
-            return
-        distances = pdist(atoms.positions)
-        d = float(distances.min())
-        if d >= OVERLAP:
-            return
-        square = squareform(distances)
-        np.fill_diagonal(square, np.inf)
-        i, j = (int(v) for v in np.unravel_index(int(square.argmin()), square.shape))
+    small = len(atoms) <= FEW and not atoms.pbc.any()
+    if small and (len(atoms) < 2 or pdist(atoms.positions).min() >= OVERLAP):
+        return
+    found = closest_pair(atoms.positions, atoms.cell.array, atoms.pbc, OVERLAP)
+    if found is None:
+        return
+    i, j, distance = found
     raise StructureError(
-        f"{where}: atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) are {d:.3f} Å apart",
+        f"{where}: atoms {i} ({atoms.symbols[i]}) and {j} ({atoms.symbols[j]}) are {distance:.3f} Å apart",
         expected=f"no two atoms closer than {OVERLAP} Å",
         todo="take the frame out; check the length unit (Bohr or nm mistaken for Å?)",
     )

@@ -6,22 +6,33 @@ import contextlib
 import errno
 import io
 import os
+import re
+import secrets
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO
 
 from ase import Atoms
-from ase.io import write
 
-from surveyor.errors import StructureError, SurveyorError
+from surveyor.errors import StructureError, SurveyorError, notice
+from surveyor.structures.portable import frame_text
+
+GENERATOR = '<meta name="generator" content="Surveyor">'
+_PAGES = (GENERATOR, " · Surveyor</title>", "from the raw records by `surveyor benchmark report`")
+"""What says that a page is Surveyor's: the tag, reports from before it, pages of a benchmark."""
+
+_SUFFIXES = (".extxyz", ".xyz")
+_HEAD = 2**16
+"""Bytes in which a file must say who wrote it."""
 
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
     """A file to write into that takes the place of `path` when the block ends well, and goes otherwise.
 
-    Readers see the old content or the new one, never a part.
+    Readers see the old content or the new one, never a part. A new file has the permissions that the umask
+    leaves, a replaced one keeps its own; a link is replaced, never followed.
 
     Raises:
         SurveyorError: the folder is missing, not writable, or the disk is full.
@@ -29,22 +40,32 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        # Mode x never opens what is there, and the kernel applies the umask: there is nothing to look up.
+        with temporary.open("xb") as file:
             try:
+                mode = _mode(path)
+                if mode is not None:
+                    os.fchmod(file.fileno(), mode)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+                temporary.replace(path)
             except BaseException:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
                 raise
-        temporary.chmod(0o644)
-        temporary.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _mode(path: Path) -> int | None:
+    """Permissions of a plain file; None where there is none."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    return found.st_mode & 0o777 if stat.S_ISREG(found.st_mode) else None
 
 
 def atomic_write(path: str | Path, fill: Callable[[IO[str]], object]) -> Path:
@@ -80,28 +101,85 @@ def write_error(path: Path, error: OSError) -> SurveyorError:
 
 
 def write_structures(path: str | Path, structures: Iterable[Atoms]) -> Path:
-    """Write extended XYZ (`info` and arrays included), replacing the file as a whole.
+    """Write extended XYZ, replacing the file as a whole; see `frame_text` for what it cannot hold.
+
+    Each key that is left out is named once.
 
     Raises:
-        StructureError: the path does not end in .extxyz or .xyz.
+        StructureError: the path does not end in .extxyz or .xyz, or a geometry cannot be written.
         SurveyorError: the file cannot be written.
     """
     path = Path(path)
     _check_suffix(path)
-    frames = list(structures)
-    return atomic_write(path, lambda file: write(file, frames, format="extxyz") if frames else None)
+    return atomic_write(path, lambda file: file.writelines(frame_texts(path, structures)))
 
 
-def check_output(path: Path) -> None:
-    """Raise before the work begins if the output file could not be written after it."""
+def frame_texts(path: Path, structures: Iterable[Atoms]) -> Iterator[str]:
+    """The frames as text, for a file of this name; each key that is left out is named once."""
+    for number, atoms in enumerate(structures):
+        text, left = frame_text(atoms, f"{path.name}, frame {number}")
+        for name, reason in left.items():
+            notice(
+                f"{path}, frame {number}: {name} is left out, extended xyz cannot hold it: {reason}",
+                about=(path.name, name),
+            )
+        yield text
+
+
+def check_output(path: Path, *, overwrite: bool = False, inputs: Iterable[Path | None] = ()) -> None:
+    """Raise before the work begins if the structures could not be written, or would replace another's file.
+
+    Args:
+        overwrite: replace whatever file is there, but none of the inputs.
+        inputs: files that the work reads.
+
+    Raises:
+        StructureError: the name or the folder is wrong, or the file there is not Surveyor's.
+    """
     _check_suffix(path)
+    if any(each is not None and each.resolve() == path.resolve() for each in inputs):
+        raise StructureError(
+            f"{path} would be replaced, and it is what the command reads",
+            expected="an output of another name",
+        )
+    check_place(path, overwrite=overwrite)
+
+
+def check_place(path: Path, *, overwrite: bool = False) -> None:
+    """As `check_output`, for files of any name."""
     parent = path.parent
     if path.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         raise StructureError(
             f"cannot write {path}", expected="a file name in a folder that exists and is writable"
         )
+    if overwrite or not os.path.lexists(path):
+        return
+    if path.is_symlink() or not path.is_file():
+        found = "a link" if path.is_symlink() else "no plain file"
+    elif path.stat().st_size and not _is_ours(path):
+        found = "there already, and Surveyor did not write it"
+    else:
+        return
+    raise StructureError(
+        f"{path} is {found}",
+        expected="a new name, or a file that Surveyor wrote",
+        todo="choose another name, or give --overwrite to replace it",
+    )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the file says that Surveyor wrote it, or lies beside the labels that it was made of."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    if path.suffix in _SUFFIXES:
+        marked = re.match(rb"[^\n]*\n[^\n]*\bsurveyor_\w", head)
+        return marked is not None or path.with_suffix(".ledger").is_dir()
+    return any(mark.encode() in head for mark in _PAGES)
 
 
 def _check_suffix(path: Path) -> None:
-    if path.suffix not in (".extxyz", ".xyz"):
+    if path.suffix not in _SUFFIXES:
         raise StructureError(f"output file {path.name}", expected="a name that ends in .extxyz or .xyz")

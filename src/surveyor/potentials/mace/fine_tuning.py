@@ -20,6 +20,7 @@ from surveyor.potentials.mace.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out
 from surveyor.potentials.mace.run import run_mace_trainer
 from surveyor.potentials.mace.weights import PARTS, check_moved, check_references, moved_weights
 from surveyor.potentials.references import refit_reference_energies
+from surveyor.structures.identity import with_state
 from surveyor.structures.labels import labels_of
 from surveyor.structures.writing import atomic_write, write_structures
 from surveyor.types import Potential
@@ -135,8 +136,8 @@ class FineTuning:
         # reference energies, over those of E0s. With replay they are those of the replay head.
         (start if self.settings.mode == "replay" else start.with_reference_shifts(shifts)).save(foundation)
         mix, of_mode = self._mode(start, len(train), seed, workdir)
-        write_structures(workdir / "train.extxyz", list(train) * mix.repeats)
-        write_structures(workdir / "valid.extxyz", valid or train)
+        write_structures(workdir / "train.extxyz", [with_state(atoms) for atoms in train] * mix.repeats)
+        write_structures(workdir / "valid.extxyz", map(with_state, valid or train))
         n_epoch = len(train) * mix.repeats + mix.replayed
         options = {**self._options(start, foundation, n_epoch, references, seed), **of_mode}
         path = run_mace_trainer(
