@@ -142,7 +142,7 @@ def _family_of_file(path: Path, known: Iterable[str]) -> str:
 
 
 def _suffixes(family: str) -> tuple[str, ...]:
-    """Endings of its files; none where it cannot be imported: that must not keep others from opening theirs."""
+    """Endings of its files; none where it cannot be imported, which must not keep others from theirs."""
     try:
         return tuple(_loaded(family).suffixes)
     except PotentialError:

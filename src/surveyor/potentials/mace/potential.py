@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from surveyor.potentials.graphs import build_graph
 from surveyor.potentials.mace.contraction import ContractionRule
 from surveyor.potentials.mace.fresh import randomly_initialised
 from surveyor.potentials.mace.loading import load_module
+from surveyor.potentials.prediction import fingerprint_of
 from surveyor.potentials.rules import NodeScalar
 from surveyor.potentials.taps import Rule, detached
 from surveyor.structures.identity import total_charge, total_spin
@@ -146,11 +146,7 @@ class MacePotential:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of class, head, dtype, and every parameter and buffer."""
-        digest = hashlib.sha256(f"{type(self.model).__name__}|{self.head}|{self.dtype}".encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint_of(self.model, self.head, self.dtype)
 
     # ---- prediction -------------------------------------------------------------------------------
 
