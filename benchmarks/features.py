@@ -26,10 +26,10 @@ from mace import modules
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.potentials import open_potential
 from surveyor.potentials.batches import batches
+from surveyor.potentials.loop import energy_gradients
 from surveyor.potentials.mace import MacePotential
 from surveyor.potentials.opening import builtin_path
 from surveyor.potentials.parameters import parameter_names
-from surveyor.testing import energy_gradients
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
 

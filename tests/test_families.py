@@ -185,7 +185,9 @@ class Core:
 
 def test_what_lacks_a_capability_is_told_which(toy: ToyPotential) -> None:
     for features, capability in (("tangent", "Differentiable"), ("activations", "Layered")):
-        with pytest.raises(PotentialError, match=rf"the family 'core' is not {capability} .*\n.*\n.*docs/extending"):
+        with pytest.raises(
+            PotentialError, match=rf"the family 'core' is not {capability} .*\n.*\n.*docs/extending"
+        ):
             surveyor.select(rattled(5, seed=1), None, Core(), 2, features=features)
     for missing in (Layered, Trainable):
         with pytest.raises(PotentialError, match=f"trying: the family 'core' is not {missing.__name__}"):

@@ -19,11 +19,11 @@ from surveyor.errors import Notice, PotentialError
 from surveyor.features import ForceTangent, Tangent
 from surveyor.features.probes import directions
 from surveyor.potentials.e3nn_rules import IrrepsLinear
+from surveyor.potentials.loop import energy_gradients, force_gradients
 from surveyor.potentials.mace import MacePotential
 from surveyor.potentials.parameters import parameter_names, parameter_sizes
 from surveyor.potentials.plan import gradient_plan
 from surveyor.potentials.taps import Block
-from surveyor.testing import energy_gradients, force_gradients
 from tiny import random_crystal, random_molecule, tiny_mace
 
 

@@ -106,7 +106,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     for path, message in (
         (text, "is not a model file"),
         (pickled, "not a model"),
-        (weights, "holds a dict, not a model"),
+        (weights, "holds the parameters alone"),
         (other, "holds a Linear without 'interactions'"),
         (tmp_path / "e.model", "no such file"),
         (

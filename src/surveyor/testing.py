@@ -9,13 +9,13 @@ def test_contract():
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator
 from numpy.typing import ArrayLike
 
 from surveyor.errors import PotentialError, SurveyorError
@@ -23,10 +23,11 @@ from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.features.probes import directions
 from surveyor.potentials import open_potential
 from surveyor.potentials.base import Atomic, Differentiable, Layered, Shiftable
-from surveyor.potentials.gradients import differentiable, gradients_of
+from surveyor.potentials.gradients import gradients_of
+from surveyor.potentials.loop import energy_gradients, force_gradients
 from surveyor.potentials.opening import suffix_of
 from surveyor.potentials.parameters import parameter_names
-from surveyor.types import Float64Array, Labels, Potential
+from surveyor.types import Labels, Potential
 
 STEP = 1e-2
 """Å, of finite differences of fourth order."""
@@ -37,7 +38,7 @@ def check_potential(potential: Potential, structures: Sequence[Atoms]) -> tuple[
 
     Args:
         potential: as `open_potential` gave it; in float64 where the family can, which tells more.
-        structures: three or more of several sizes, of elements that the potential knows.
+        structures: two or more of several sizes, of elements that the potential knows.
 
     Returns:
         Names of what was checked.
@@ -45,20 +46,26 @@ def check_potential(potential: Potential, structures: Sequence[Atoms]) -> tuple[
     Raises:
         PotentialError: the first promise that is not kept.
     """
+    if not isinstance(potential, Potential):
+        missing = [name for name in dir(Potential) if name[0] != "_" and not hasattr(potential, name)]
+        raise PotentialError(
+            f"a {type(potential).__name__} without {', '.join(missing)}", expected="a Potential"
+        )
     if len(structures) < 2:
         raise PotentialError(f"{len(structures)} structures", expected="two or more, of several sizes")
-    checks = [elements, predictions, slopes, symmetries, inputs, files]
-    if isinstance(potential, Differentiable):
-        checks += [energies_of_batches, tangents]
-    if isinstance(potential, Atomic):
-        checks.append(sums_of_atoms)
-    if isinstance(potential, Layered):
-        checks.append(layers)
-    if isinstance(potential, Shiftable):
-        checks.append(shifts)
-    for check in checks:
-        check(potential, [atoms.copy() for atoms in structures])
-    return tuple(check.__name__ for check in checks)
+    checks: dict[type[Any], list[Callable[[Any, list[Atoms]], None]]] = {
+        Potential: [elements, predictions, slopes, symmetries, inputs, files],
+        Differentiable: [energies_of_batches, tangents],
+        Atomic: [sums_of_atoms],
+        Layered: [layers],
+        Shiftable: [shifts],
+    }
+    done = []
+    for capability, each in checks.items():
+        for check in each if isinstance(potential, capability) else ():
+            check(potential, [atoms.copy() for atoms in structures])
+            done.append(check.__name__)
+    return tuple(done)
 
 
 def elements(potential: Potential, structures: Sequence[Atoms]) -> None:
@@ -89,7 +96,7 @@ def predictions(potential: Potential, structures: Sequence[Atoms]) -> None:
             raise PotentialError(f"predict, structure {number}: {fault}", expected="finite energy and forces")
         _same(f"structure {number} in a batch and alone", labels, potential.predict([atoms])[0], potential)
         trial = atoms.copy()
-        trial.calc = _calculator(potential)
+        trial.calc = potential.calculator()
         own = Labels(float(trial.get_potential_energy()), np.asarray(trial.get_forces(), dtype=np.float64))
         _same(f"structure {number} by predict and by the calculator", labels, own, potential)
     _same("the last structure first", potential.predict(structures[::-1])[0], together[-1], potential)
@@ -242,47 +249,6 @@ def shifts(potential: Shiftable, structures: Sequence[Atoms]) -> None:
         moved = Labels(old.energy + sum(wanted[int(z)] for z in atoms.numbers), old.forces)
         _same("a structure with shifted references", new, moved, potential)
         _same("a structure after another copy was shifted", same, old, potential)
-
-
-def energy_gradients(
-    potential: Differentiable, structures: Sequence[Atoms], names: Sequence[str]
-) -> Iterator[torch.Tensor]:
-    """∇θ E of each structure, (Σ sizes,), by one backward pass a structure: slow and plain."""
-    for atoms in structures:
-        with differentiable(potential.model, names) as parameters:
-            found = gradients_of(potential.energies(potential.batch([atoms])).sum(), parameters)
-            yield _flat(parameters, found)
-
-
-def force_gradients(
-    potential: Differentiable, atoms: Atoms, probes: Float64Array, names: Sequence[str]
-) -> torch.Tensor:
-    """∇θ (v·F) of one structure for every probe v, (probes, Σ sizes), differentiated twice: slow."""
-    with differentiable(potential.model, names) as parameters:
-        batch = potential.batch([atoms])
-        positions = batch.positions.requires_grad_(True)
-        slope = gradients_of(potential.energies(batch).sum(), [positions], create_graph=True)[0]
-        rows = []
-        for probe in probes:
-            found: list[torch.Tensor | None] = [None] * len(parameters)
-            if slope is not None:
-                work = -(slope * torch.as_tensor(probe).to(slope)).sum()
-                found = gradients_of(work, parameters, retain_graph=True)
-            rows.append(_flat(parameters, found))
-        return torch.stack(rows)
-
-
-def _flat(parameters: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]) -> torch.Tensor:
-    return torch.cat(
-        [
-            torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
-            for gradient, parameter in zip(gradients, parameters, strict=True)
-        ]
-    ).detach()
-
-
-def _calculator(potential: Potential) -> Calculator:
-    return potential.calculator()
 
 
 def _device(potential: Potential) -> str | None:

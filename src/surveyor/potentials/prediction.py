@@ -45,7 +45,7 @@ def predictions(potential: Differentiable, structures: Sequence[Atoms]) -> list[
     return found
 
 
-class PotentialCalculator(Calculator):
+class PotentialCalculator(Calculator):  # type: ignore[misc]
     """ASE's calculator around `predict`."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
