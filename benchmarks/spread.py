@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
 from surveyor.benchmark import load_benchmark
+from surveyor.benchmark.records import read_runs
 from surveyor.benchmark.tasks import prepare, read_task
 from surveyor.features import Tangent
 from surveyor.features.scaling import unit_mean_square
@@ -47,19 +48,23 @@ def main() -> None:
     index = {name: i for i, name in enumerate(task.ids["pool"])}
     reactions = [str(atoms.info["reaction"]) for atoms in task.pool]
 
+    arms = defaultdict(list)
+    for run in read_runs(args.results):
+        if run["task"] == args.task:
+            arms[run["learner"], run["strategy"]].append(run)
     table = []
-    for strategy in sorted(args.results.glob(f"runs/*/{args.task}/*")):
+    for (learner, strategy), runs in arms.items():
         nearest, shares = [], []
-        for record in sorted(strategy.glob("*.json")):
-            for batch in json.loads(record.read_text())["picks"][1:]:  # the first is drawn at random
+        for run in runs:
+            for batch in run["picks"][1:]:  # the first is drawn at random
                 chosen = [index[name] for name in batch]
                 distances = squareform(pdist(rows[chosen]))
                 np.fill_diagonal(distances, np.inf)
                 nearest.append(np.median(distances.min(axis=1)))
                 shares.append(max(Counter(reactions[i] for i in chosen).values()) / len(chosen))
         row = {
-            "learner": strategy.parent.parent.name,
-            "strategy": strategy.name,
+            "learner": learner,
+            "strategy": strategy,
             "batches": len(nearest),
             "nearest": round(float(np.mean(nearest)), 3),
             "one_reaction": round(float(np.mean(shares)), 2),

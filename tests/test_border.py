@@ -277,7 +277,7 @@ def test_deep_json_and_broken_databases(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [AssertionError(), RecursionError("deep"), MemoryError(), ImportError("netCDF4"), Exception("bare"),
+    "error", [AssertionError(), RecursionError("deep"), MemoryError(), ImportError("netCDF4"), Exception("x"),
               NotImplementedError(), UserWarning("as error"), KeyError("Bq"), StopIteration()],
 )  # fmt: skip
 def test_whatever_a_reader_raises_is_one_message(

@@ -299,6 +299,22 @@ def test_files_of_the_settings_are_named_by_content_however_deep(
     assert len(names) == 1
 
 
+@pytest.mark.parametrize("key", ["log", "txt", "logfile", "log_file", "output", "stdout", "out_dir", "cache"])
+def test_what_a_calculation_writes_is_no_part_of_its_method(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = CalculatorSpec("ase.calculators.emt.EMT", {key: "calc.log"})
+    before = spec.method
+    (tmp_path / "calc.log").write_text("step 1")
+    assert spec.method == before
+    assert spec.resolved().settings == {key: "calc.log"}
+    for other in ("model", "layout", "template", "catalog_model", "parameters"):
+        assert CalculatorSpec("ase.calculators.emt.EMT", {other: "calc.log"}).resolved().settings[
+            other
+        ] == str(tmp_path / "calc.log")
+
+
 def test_relative_paths_are_resolved_and_folders_to_write_to_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

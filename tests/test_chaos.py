@@ -131,6 +131,7 @@ def test_ninety_kills_of_the_labelling(tmp_path: Path, small_disk: Path | None) 
                 time.sleep(0.02)
             if not current.over:
                 victim = int(random.choice(sorted(busy)))
+                os.kill(victim, signal.SIGSTOP)  # what it has in hand now is what it dies with
                 in_hand[claimed_by(folder, victim)] += 1
                 os.killpg(victim, signal.SIGKILL)
         elif event == "submitter":

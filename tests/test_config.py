@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from surveyor.campaign.records import read_json
 from surveyor.config import calculator_spec, load_campaign, resolved_yaml
 from surveyor.config.build import build_engine
 from surveyor.config.resume import keep_config
@@ -57,6 +58,69 @@ def test_mistakes_are_named(tmp_path: Path, text: str, message: str) -> None:
         load_campaign(config(tmp_path, text))
 
 
+NAMES = "abcdefgh"
+
+
+def nested(first: str, value: str) -> str:
+    """Nine levels of a value that names the level before ten times."""
+    lines = [f"  a: &a {first}"]
+    lines += [
+        f"  {name}: &{name} " + value.replace("ALIASES", ", ".join([f"*{last}"] * 10))
+        for last, name in zip(NAMES, NAMES[1:] + "i", strict=True)
+    ]
+    return "pool: p.extxyz\nlabels:\n" + "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (nested("[x, y]", "[ALIASES]"), r"campaign.yaml, line \d: more than 50,000 values"),
+        (nested("{x: 1}", "{<<: [ALIASES]}"), "more than 50,000 values"),
+        (nested("{x: 1}", "{y: [ALIASES]}"), "more than 50,000 values"),
+        ("pool: &a [*a]", "an alias within what it stands for"),
+        ("pool: &a {x: {y: *a}}", "an alias within what it stands for"),
+        ("pool: &a {<<: *a}", "an alias within what it stands for"),
+        ("pool: " + "[" * 900 + "]" * 900, "nested too deeply"),
+        ("pool: " + "{a: " * 60 + "1" + "}" * 60, "line 1: values nested too deeply"),
+        ("pool: a\nmodel: b\npool: c", "line 3: the key 'pool' stands there twice"),
+        ("pool: a\nstop: {labels: 3, labels: 4}", "line 2: the key 'labels' stands there twice"),
+        ("pool: 2024-13-45", "is not YAML: month must be in"),
+        ("pool: !!int x", "is not YAML"),
+        ("pool: a\0", "is not YAML"),
+        ("? [a]\n: b", "is not YAML"),
+        ("pool: *nowhere", "is not YAML"),
+        ("pool: a\n---\npool: b", "is not YAML"),
+        ("# " + "x" * 2**20, "1,048,578 bytes"),
+    ],
+)
+def test_yaml_that_multiplies_contradicts_itself_or_never_ends(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_campaign(config(tmp_path, text))
+
+
+def test_honest_aliases_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    path = config(tmp_path, "")
+    path.write_text(
+        "pool: p.extxyz\ntraining: &t {updates: 3}\nlabels: {settings: {a: &x [1, 2], b: *x}}", "utf-8-sig"
+    )
+    assert load_campaign(path).labels.settings == {"a": [1, 2], "b": [1, 2]}
+    with pytest.raises(ConfigError, match="is not a file"):
+        load_campaign(tmp_path)
+    path.write_bytes(b"pool: M\xfcller.extxyz")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load_campaign(path)
+
+
+def test_a_file_of_a_campaign_that_is_nested_without_end_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    for content in (b"[" * 100_000, b"\xff\xfe", b"{", b"9" * 5000):
+        path.write_bytes(content)
+        with pytest.raises(CampaignError, match="cannot be read"):
+            read_json(path)
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read"):
         load_campaign(tmp_path / "none.yaml")
@@ -98,7 +162,10 @@ def test_a_campaign_keeps_its_settings_but_may_go_on_longer(tmp_path: Path) -> N
     folder = tmp_path / "c"
     first = load_campaign(config(tmp_path, "pool: a.extxyz\nstop: {rounds: 2}"))
     keep_config(first, folder)
-    assert yaml.safe_load((folder / "config.yaml").read_text()) == yaml.safe_load(resolved_yaml(first))
+    written = yaml.safe_load((folder / "config.yaml").read_text())
+    assert written.pop("pool") == "../a.extxyz"  # moves with the campaign
+    whole = yaml.safe_load(resolved_yaml(first))
+    assert {"pool": whole.pop("pool"), **written} == {"pool": str(tmp_path / "a.extxyz"), **whole}
     keep_config(
         load_campaign(config(tmp_path, "pool: a.extxyz\nstop: {rounds: 9}\nlabels: {processes: 7}")), folder
     )

@@ -339,7 +339,7 @@ def test_labels_that_a_role_needs(role: Role, tmp_path: Path, clean: Frames, bui
     bare = [Atoms(frame.numbers, frame.positions) for frame in clean]
     assert alarms(examined(tmp_path, bare, builtin)) == {}
     assert alarms(examined(tmp_path, bare, builtin, role=role))["keys"].level is Level.ERROR
-    foreign = renamed("energy", "forces")(copies_of(clean))
+    foreign = renamed("dft_energy", "dft_forces")(copies_of(clean))
     assert alarms(examined(tmp_path, foreign, builtin, role=role))["keys"].level is Level.ERROR
     assert alarms(examined(tmp_path, foreign, builtin, role=Role.POOL)) == {}
 

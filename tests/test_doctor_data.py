@@ -17,6 +17,8 @@ from surveyor.cli import app
 from surveyor.doctor.checks import examine_dataset
 from surveyor.doctor.dataset import Role, dataset_of
 from surveyor.doctor.findings import Finding, Level
+from surveyor.doctor.geometry import cell, charge_and_spin, geometry
+from surveyor.doctor.repeats import copies
 from surveyor.potentials.mace import MacePotential
 from surveyor.progress import Silent
 from surveyor.structures import with_labels
@@ -93,3 +95,91 @@ def test_odd_files_raise_nothing(role: Role, potential: MacePotential) -> None:
         found = examined([frame.copy() for frame in frames], potential, role)
         assert all(f.found for f in found)
         assert all(f.todo for f in found if f.level in (Level.WARNING, Level.ERROR))
+
+
+def verdict_on(frames: list[Atoms], check: object, role: Role = Role.POOL) -> object:
+    return check(dataset_of("a.extxyz", frames, role))  # type: ignore[operator]
+
+
+def test_charge_and_multiplicity_are_judged_frame_by_frame() -> None:
+    """Most frames of a file do not speak for one: 100 sound ones, and each that cannot be is named."""
+    sound = [Atoms("O", info={"total_charge": 0, "total_spin": 3}) for _ in range(100)]
+    verdict = verdict_on(sound, charge_and_spin)
+    assert verdict.level is Level.OK
+
+    def named(**info: object) -> object:
+        frames = [atoms.copy() for atoms in sound]
+        frames[41].info = dict(info)
+        return verdict_on(frames, charge_and_spin)
+
+    for info, text in (
+        ({"total_charge": 1, "total_spin": 3}, "multiplicity 3 with 7 electrons cannot be: frame 41"),
+        ({"total_charge": 0, "multiplicity": 2}, "multiplicity 2 with 8 electrons cannot be: frame 41"),
+        ({"charge": 6, "spin_multiplicity": 5}, "multiplicity 5 with 2 electrons cannot be: frame 41"),
+        ({"total_charge": 0.5}, "charge or spin that cannot be: frame 41"),
+        ({"total_charge": "two"}, "charge or spin that cannot be: frame 41"),
+        ({"total_charge": 0, "spin": 0}, "charge or spin that cannot be: frame 41"),
+        ({"total_charge": float("nan")}, "charge or spin that cannot be: frame 41"),
+    ):
+        verdict = named(**info)
+        assert verdict.level is Level.ERROR
+        assert text in verdict.found
+    verdict = named(total_charge=1)
+    assert verdict.level is Level.WARNING
+    assert "no total_spin in 1 of 100 frames (frame 41)" in verdict.found
+    frames = [atoms.copy() for atoms in sound]
+    frames[3].info, frames[7].info, frames[9].info = (
+        {"total_spin": 2},
+        {"total_spin": 4},
+        {"total_charge": -1},
+    )
+    verdict = verdict_on(frames, charge_and_spin)
+    for part in (
+        "multiplicity 2 with 8 electrons cannot be: frame 3",
+        "multiplicity 4 with 8 electrons",
+        "frame 9",
+    ):
+        assert part in verdict.found
+
+
+def test_near_copies_in_a_file_are_said() -> None:
+    rng = np.random.default_rng(0)
+    crystal = bulk("NaCl", "rocksalt", a=5.6)
+    frames = []
+    for _ in range(5):
+        atoms = crystal.copy()
+        atoms.rattle(0.05, rng=rng)
+        frames.append(atoms)
+    assert verdict_on(frames, copies).found == "all different"
+    again = frames[2].copy()
+    again.positions += 2e-6
+    verdict = verdict_on([*frames, again], copies)
+    assert "1 of 6 are within 1e-5 Å of another one" in verdict.found
+    assert verdict.level is Level.OK
+    labelled = [
+        with_labels(atoms, Labels(0.1 * k, np.ones((2, 3)))) for k, atoms in enumerate([*frames, again])
+    ]
+    verdict = verdict_on(labelled, copies, Role.START)
+    assert verdict.level is Level.ERROR  # two energies for one structure
+    assert "frames 2 and 5 differ by 0.30 eV" in verdict.found
+
+
+def test_a_sheet_needs_no_third_cell_vector_and_a_flat_cell_is_an_error() -> None:
+    sheet = Atoms("C2", [[0, 0, 0], [1.4, 0, 0]], cell=[[4.2, 0, 0], [0, 2.4, 0], [0, 0, 0]], pbc=(1, 1, 0))
+    assert verdict_on([sheet], cell).level is Level.OK
+    flat = sheet.copy()
+    flat.set_cell([[4.2, 0, 0], [8.4, 0, 0], [0, 0, 0]])
+    verdict = verdict_on([sheet, flat], cell)
+    assert verdict.level is Level.ERROR
+    assert "frame 1" in verdict.found
+
+
+def test_a_large_structure_is_looked_at_in_little_memory() -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(25.0)] * 3), -1).reshape(-1, 3) * 3.0
+    frames = [Atoms(np.full(len(grid), 18), grid + 0.3 * k * grid[::-1]) for k in range(2)]
+    frames[1].positions[-1] += 400.0
+    assert (
+        "an atom more than 10 Å from all others in 1 of 2 frames (frame 1)"
+        in verdict_on(frames, geometry).found
+    )
+    assert verdict_on(frames, copies).found == "all different"

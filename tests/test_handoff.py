@@ -27,7 +27,10 @@ from surveyor.campaign import read_campaign
 from surveyor.cli import app
 from surveyor.errors import LabellingError
 from surveyor.labelling import Ledger
-from surveyor.labelling.handoff import Collected, collect, export_batch, open_batch
+from surveyor.labelling.batch import export_batch, open_batch
+from surveyor.labelling.handoff import Collected, collect
+from surveyor.labelling.likely import Candidates
+from surveyor.labelling.manual import manual_method
 from surveyor.labelling.matching import match
 from surveyor.structures import structure_id, write_structures
 from surveyor.structures.comparison import compare
@@ -144,7 +147,7 @@ def test_order_names_and_digits_do_not_matter(tmp_path: Path) -> None:
     found = collect(open_batch(batch), [folder], ledger)
     assert len(found.new) == 12
     assert (found.missing, found.rejected) == ([], [])
-    assert found.passed_over == [str(folder / "notes.txt")]
+    assert [one.where for one in found.passed_over] == [str(folder / "notes.txt")]
     assert 1e-6 < found.largest_offset < 1e-3
     check_labels(ledger, structures)
 
@@ -274,7 +277,10 @@ def test_batches_say_what_is_wrong_with_them(tmp_path: Path) -> None:
 
 def test_match_of_an_empty_batch() -> None:
     atoms = rattled(1, seed=0)[0]
-    assert match(atoms, Labels(0.0, np.zeros((3, 3))), {}, align=True).reason == "the batch is empty"
+    assert (
+        match(atoms, Labels(0.0, np.zeros((3, 3))), Candidates({}, 1e-3), align=True).reason
+        == "the batch is empty"
+    )
 
 
 # ---- the commands -------------------------------------------------------------------------------------
@@ -299,11 +305,13 @@ def test_export_and_collect_a_file(tmp_path: Path) -> None:
     (journal,) = (batch / "labels").glob("manual-PBE-Jo-s-cluster-*.extxyz")
     assert len(ase.io.read(journal, ":")) == 3
     text = call("label", "collect", batch, results)
-    assert "0 new labels, 3 there already; 3 of 5 settled" in text
+    assert "0 new labels, 3 there already; 0 not taken, 0 passed over; 3 of 5 settled" in text
     assert f"still missing: {found['missing'][0][:8]}" in text
-    text = call("label", "collect", batch, "--give-up", found["missing"][0][:8])
+    for name in ("zzz", "", " ", found["missing"][0][:8], found["missing"][0].upper()):
+        message = call("label", "collect", batch, "--give-up", found["missing"][1], "--give-up", name, code=2)
+        assert "no structure of the batch has this id; nothing was given up" in " ".join(message.split())
+    text = call("label", "collect", batch, "--give-up", found["missing"][0])
     assert "4 of 5 settled" in text
-    assert "begins like this" in call("label", "collect", batch, "--give-up", "zzz", code=2)
     assert "there is no" in call("label", "collect", batch, tmp_path / "nowhere", code=2)
     bad = write_structures(tmp_path / "bad.extxyz", emt_labelled(rattled(1, seed=77)))
     assert "like nothing of the" in " ".join(call("label", "collect", batch, bad, code=1).split())
@@ -374,6 +382,14 @@ def test_labels_of_two_methods_never_mix(tmp_path: Path) -> None:
     batch, _ = batch_of(tmp_path, rattled(3, seed=1))
     message = call("label", "collect", batch, "--campaign", folder, code=2)
     assert "the batch is for manual" in message
+    method = manual_method("")
+    (folder / "state.json").write_text(json.dumps({"schema": 1, "method": method, "potential": "p"}))
+    export_batch(rattled(3, seed=1), tmp_path / "own", method=method, campaign=folder, separate=False)
+    message = " ".join(call("label", "collect", tmp_path / "own", code=2).split())
+    assert "has not chosen 3 of the 3 structures" in message
+    (folder / "state.json").write_text("[1]")
+    assert "has schema None" in call("label", "collect", tmp_path / "own", code=2)
+    (folder / "state.json").write_text('{"schema": 1, "method": "gfn2-xtb-x", "potential": "p"}')
     assert "chosen no structures that wait" in call("label", "export", folder, tmp_path / "b", code=2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +16,11 @@ from ase import Atoms
 import surveyor
 from conftest import rattled
 from surveyor.errors import PotentialError, StructureError
-from surveyor.potentials.graphs import ahead
+from surveyor.potentials.graphs import ahead, build_graph
 from surveyor.potentials.mace import MacePotential
 from surveyor.potentials.opening import builtin_path
 from surveyor.potentials.parameters import parameter_names
+from surveyor.structures.neighbours import full_cell
 from tiny import random_crystal, random_molecule, tiny_mace
 
 
@@ -103,11 +105,27 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     pickled.write_bytes(pickle.dumps({"a": 1}))
     torch.save({"weights": torch.zeros(3)}, weights)
     torch.save(torch.nn.Linear(2, 2), other)
+    names = ("checkpoint", "scripted", "frozen", "cut", "empty", "pipe")
+    checkpoint, scripted, frozen, cut, empty, pipe = (tmp_path / f"{name}.model" for name in names)
+    torch.save({"model": {}, "epoch": 3}, checkpoint)
+    compiled = torch.jit.script(torch.nn.Linear(2, 2).eval())
+    torch.jit.save(compiled, scripted)
+    torch.jit.save(torch.jit.freeze(compiled), frozen)
+    cut.write_bytes(other.read_bytes()[:300])
+    empty.touch()
+    os.mkfifo(pipe)
     for path, message in (
         (text, "is not a model file"),
         (pickled, "not a model"),
-        (weights, "holds the parameters alone"),
+        (weights, r"the parameters alone \(a state dict of weights\), not a model"),
+        (checkpoint, r"a checkpoint or settings \(a dict of epoch, model\), not a model"),
+        (scripted, r"holds a compiled model \(TorchScript of Linear\)(.|\n)*not …_compiled.model"),
+        (frozen, "holds a compiled model"),
         (other, "holds a Linear without 'interactions'"),
+        (cut, "is not a model file"),
+        (empty, "is not a model file"),
+        (tmp_path, "that is a folder"),
+        (pipe, "that is no file, but a pipe"),
         (tmp_path / "e.model", "no such file"),
         (
             Path("medum-mpa-0"),
@@ -215,3 +233,30 @@ def test_only_one_graph_is_built_in_advance() -> None:
     next(stream)
     assert len(taken) == 2
     stream.close()
+
+
+def test_open_directions_need_no_cell_vector() -> None:
+    """A sheet and a wire with zero vectors give the energies that they have with a thick layer of vacuum."""
+    potential = tiny_mace()
+    rng = np.random.default_rng(0)
+    for axes in ([0], [1], [0, 2], [1, 2]):
+        bare = Atoms("C6", rng.uniform(0, 4, (6, 3)), cell=np.zeros((3, 3)))
+        vectors = np.zeros((3, 3))
+        vectors[axes] = np.eye(3)[[(axis + 1) % 3 for axis in axes]] * 4.5 + 0.3  # along other axes of space
+        bare.set_cell(vectors)
+        bare.pbc = [axis in axes for axis in range(3)]
+        thick = bare.copy()
+        thick.set_cell(full_cell(vectors, bare.pbc, bare.positions, 10.0))
+        first, second = potential.predict([bare, thick])
+        assert first.energy == pytest.approx(second.energy, abs=1e-9)
+        np.testing.assert_allclose(first.forces, second.forces, atol=1e-9)
+        assert first.energy != pytest.approx(potential.predict([Atoms("C6", bare.positions)])[0].energy)
+
+
+def test_a_large_molecule_with_an_atom_far_away_has_the_graph_of_its_parts() -> None:
+    rng = np.random.default_rng(1)
+    positions = np.concatenate([rng.uniform(0, 25, (350, 3)), [[9e5, 0, 0]]])
+    edges = build_graph([Atoms("H351", positions)], 4.0).edges
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+    i, j = np.nonzero((distances < 4.0) & ~np.eye(351, dtype=bool))
+    assert sorted(map(tuple, edges.T.tolist())) == list(zip(i.tolist(), j.tolist(), strict=True))

@@ -8,6 +8,7 @@ import torch
 from ase import Atoms
 
 from conftest import rattled
+from surveyor.errors import Notice, SelectionError
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.picking import select
 from surveyor.posterior import Posterior
@@ -140,3 +141,33 @@ def test_picks_carry_their_reasons(potential: MacePotential, features: str) -> N
         assert shares.shape == (len(atoms),)
         assert shares.sum() == pytest.approx(1)
         assert 0 < pick.removes < 1
+
+
+@pytest.mark.parametrize("rule", ["max-variance", "random"])
+def test_near_copies_of_picks_and_of_labelled_structures_are_no_candidates(rule: str) -> None:
+    rng = np.random.default_rng(8)
+    originals = rattled(6, seed=3)
+    pool = []
+    for atoms in originals:
+        for _ in range(3):
+            copy = atoms.copy()
+            copy.positions += rng.uniform(-2e-6, 2e-6, copy.positions.shape)
+            pool.append(copy)
+    labelled = [originals[4], originals[5]]
+    with pytest.warns(Notice, match=r"14 structures of the pool are near copies"):
+        picked = select(pool, labelled, tiny_mace(), 4, rule=rule, dim=64)
+    assert sorted(index // 3 for index in picked.indices) == [0, 1, 2, 3]
+    with pytest.warns(Notice), pytest.raises(SelectionError, match="n = 5 picks, but the pool has 4"):
+        select(pool, labelled, tiny_mace(), 5, rule=rule, dim=64)
+
+
+def test_picks_at_the_noise_floor_are_said() -> None:
+    """Turned copies are other structures, but their features are those of the first."""
+    water = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    pool = [water, Atoms("CO", [[0, 0, 0], [0, 0, 1.13]])]
+    for angle in (30, 60, 90):
+        turned = water.copy()
+        turned.rotate(angle, "z")
+        pool.append(turned)
+    with pytest.warns(Notice, match="the picks from rank 2 on lie at the noise floor"):
+        select(pool, None, tiny_mace(), 4, rule="max-variance", dim=64)

@@ -154,7 +154,14 @@ class Descent:
         self.updates, self.learning_rate = updates, learning_rate
 
     def __call__(
-        self, start: Potential, train: Sequence[Atoms], valid: Sequence[Atoms], *, seed: int, workdir: Path
+        self,
+        start: Potential,
+        train: Sequence[Atoms],
+        valid: Sequence[Atoms],
+        *,
+        seed: int,
+        workdir: Path,
+        references: Mapping[int, float] | None = None,
     ) -> ToyPotential:
         assert isinstance(start, ToyPotential)
         tuned = ToyPotential(copy.deepcopy(start.model))

@@ -43,23 +43,6 @@ class Labels:
     doubt: str | None = None
     free_energy: bool = False
 
-    def fault(self, n_atoms: int) -> str | None:
-        """Why these are no labels of a structure of so many atoms; None where they are."""
-        parts = {"energy": (self.energy, ()), "forces": (self.forces, (n_atoms, 3))}
-        if self.stress is not None:
-            parts["stress"] = (self.stress, (6,))
-        for what, (value, shape) in parts.items():
-            if np.ma.isMaskedArray(value) and np.ma.is_masked(value):
-                return f"{what}: values are masked out"
-            array = np.asarray(value)
-            if array.dtype.kind not in "fiu":
-                return f"{what}: {array.dtype} in place of real numbers"
-            if array.shape != shape:
-                return f"{what} of shape {array.shape}, where {shape} is expected"
-            if not np.isfinite(array).all():
-                return f"{what}: NaN or inf"
-        return None
-
 
 @dataclass(frozen=True)
 class Failure:
@@ -273,6 +256,7 @@ class Labeller(Protocol):
 class Trainer(Protocol):
     """Fine-tuning: a start potential and labelled structures in, a better potential out.
 
+    Reference energies (atomic number → eV) are those of `references`, or re-fitted to the labels without.
     What it really did may be left in `workdir/settings.json`, a flat mapping, for the record of the round.
     """
 
@@ -284,6 +268,7 @@ class Trainer(Protocol):
         *,
         seed: int,
         workdir: Path,
+        references: Mapping[int, float] | None = None,
     ) -> Potential: ...
 
 

@@ -34,3 +34,16 @@ def test_ratios_have_a_row_for_every_strategy(
     figures.error_ratios({"energy": {"one": {"a": ratio, "b": ratio}}, "force": {"two": {"b": ratio}}}, path)
     text = path.read_text()
     assert all(f"<!-- {name} -->" in text for name in ("one", "two", "a", "b", "mean, 95 % interval"))
+
+
+def test_clouds_of_points_are_small_and_the_same_each_time(tmp_path: Path) -> None:
+    std = [0.001 * number for number in range(2000)]
+    frames = {"energy": std, "force": [None, *std[1:]], "std": {"tangent": std}}
+    paths = [tmp_path / name for name in ("one.png", "two.png", "lines.svg")]
+    for path in paths:
+        figures.std_against_error(frames, {"tangent": "pretrained"}, path)
+    one, two, lines = (path.read_bytes() for path in paths)
+    assert one == two
+    assert one.startswith(b"\x89PNG")
+    assert b"Software" not in one
+    assert len(one) < len(lines) / 2

@@ -19,9 +19,10 @@ from typer.testing import CliRunner
 
 from conftest import emt_labelled, rattled
 from surveyor.benchmark import benchmark, load_benchmark
-from surveyor.benchmark.grid import changed, maps_needed, open_results, plan, read_runs
+from surveyor.benchmark.grid import changed, maps_needed, open_results, plan
 from surveyor.benchmark.latent import components, silhouette
 from surveyor.benchmark.maps import principal_axes
+from surveyor.benchmark.records import pack, read_runs
 from surveyor.benchmark.report import write_report
 from surveyor.benchmark.schema import Shortlist
 from surveyor.benchmark.scoring import Scores, Truth, agreement
@@ -112,12 +113,36 @@ def test_a_rerun_does_what_is_missing_and_the_report_reads_it(tmp_path: Path, mo
     assert json.loads((folder / "summary.json").read_text()) == summary
     text = page.read_text()
     assert text.startswith("# Benchmark results\n\n**Read this first.**\n\n4 runs")
-    for figure in (tmp_path / "docs" / "results-figures").glob("*.svg"):
-        assert f"results-figures/{figure.name}" in text
-    assert text.count("![") == len(list((tmp_path / "docs" / "results-figures").glob("*.svg"))) >= 4
+    figures = list((tmp_path / "docs" / "results-figures").iterdir())
+    assert all(f"results-figures/{figure.name}" in text for figure in figures)
+    assert text.count("![") == len(figures) >= 4
+    assert {figure.suffix for figure in figures if figure.stem.endswith(("-std", "-latent"))} == {".png"}
+    assert {figure.suffix for figure in figures if figure.stem.endswith(("-curves", "-targets"))} == {".svg"}
     shown = CliRunner().invoke(app, ["benchmark", "report", str(folder)])
     assert shown.exit_code == 0
     assert "labels saved by tangent-lcmd against random" in shown.output
+
+
+def test_a_run_goes_on_beside_the_archive_and_the_page_is_the_same(tmp_path: Path, model_file: Path) -> None:
+    path = write_file(tmp_path, model_file)
+    folder, page = tmp_path / "results", tmp_path / "docs" / "results.md"
+    benchmark(load_benchmark(path), folder, processes=1)
+
+    def written() -> dict[str, bytes]:
+        write_report(folder, page)
+        made = [folder / "summary.json", *(file for file in page.parent.rglob("*") if file.is_file())]
+        return {file.name: file.read_bytes() for file in made}
+
+    before = written()
+    pack(folder)
+    assert not (folder / "runs").exists()
+    assert written() == before
+    write_file(tmp_path, model_file, learners={"linearised": {**LINEARISED, "seeds": 2}})
+    spec = load_benchmark(path)
+    assert benchmark(spec, folder, processes=1).done_now == 2
+    assert sorted(run.seed for run in plan(spec) if run.path(folder).is_file()) == [1, 1]
+    assert len(read_runs(folder)) == 4
+    assert benchmark(spec, folder, processes=1).done_now == 0
 
 
 def test_a_changed_file_is_refused_and_a_longer_one_is_not(tmp_path: Path, model_file: Path) -> None:

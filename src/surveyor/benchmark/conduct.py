@@ -15,7 +15,8 @@ from surveyor.benchmark.grid import CACHE, maps_needed, open_results, plan
 from surveyor.benchmark.latent import write_latent
 from surveyor.benchmark.learners import predictions
 from surveyor.benchmark.loading import COMMITTEE
-from surveyor.benchmark.run import RunName, run
+from surveyor.benchmark.records import RunName, finished
+from surveyor.benchmark.run import run
 from surveyor.benchmark.schema import BenchmarkSpec, MapSpec
 from surveyor.benchmark.tasks import Task, prepare, read_task
 from surveyor.benchmark.workers import each_done
@@ -88,7 +89,8 @@ def benchmark(
     processes = processes or os.cpu_count() or 1
     runs = plan(spec)
     potential = maps.opened(spec.model, spec.device, spec.head)
-    todo = [name for name in runs if not name.path(folder).is_file()]
+    done = finished(folder)
+    todo = [name for name in runs if name.record not in done]
     wanted = maps_needed(spec, todo)
     # a map that cannot be (a missing package, a layer too many) is found now, not after an hour
     for _, own, _ in wanted:

@@ -1,4 +1,4 @@
-"""The pictures of a benchmark, as SVG files."""
+"""The pictures of a benchmark, SVG or PNG as the file's name says; the same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ _STYLE: Any = {  # matplotlib types the keys one by one
 }
 MANY = 20
 """With more curves than this, only those of the report's own strategies have a colour and a name."""
+_FORMATS: dict[str, Any] = {
+    ".svg": {"metadata": {"Date": None}},
+    ".png": {"metadata": {"Software": None}, "dpi": 110},
+}
 _AXES = {"energy": "energy MAE, meV/atom", "force": "force MAE, meV/Å"}
 
 
@@ -179,4 +183,4 @@ def _plain(axis: Axes) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     with whole_file(path) as file:
-        figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format=path.suffix[1:], **_FORMATS[path.suffix])

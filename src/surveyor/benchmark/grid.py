@@ -10,7 +10,7 @@ import yaml
 
 from surveyor.benchmark.learners import LinearisedLearner
 from surveyor.benchmark.loading import COMMITTEE, load_benchmark
-from surveyor.benchmark.run import RunName
+from surveyor.benchmark.records import RunName
 from surveyor.benchmark.schema import BenchmarkSpec, LearnerSpec, MapSpec, portable
 from surveyor.errors import ConfigError
 from surveyor.specs import parse_yaml
@@ -138,19 +138,3 @@ def changed(before: dict[str, Any], now: dict[str, Any], place: str = "") -> tup
     if added and place and place.rstrip(".") not in GROWS:
         return f"{place}{added[0]}", None, now[added[0]]
     return None
-
-
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """All finished runs of a results folder.
-
-    Raises:
-        ConfigError: there are none.
-    """
-    paths = sorted((folder / "runs").glob("*/*/*/*.json"))
-    if not paths:
-        raise ConfigError(
-            f"no finished run in {folder}",
-            expected="the folder that `surveyor benchmark` wrote",
-            todo="check the path",
-        )
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]

@@ -22,6 +22,11 @@ class Page:
         self.add(*("| " + " | ".join(row) + " |" for row in rows), "")
 
     def figure(self, name: str, caption: str) -> Path:
-        path = self.folder / f"{name}.svg"
+        """Show a figure here, and say where to write it.
+
+        Args:
+            name: the file's: `.svg` for lines, `.png` for clouds of points, which are many times smaller so.
+        """
+        path = self.folder / name
         self.add(f"![{caption}]({self.folder.name}/{path.name})", "", f"*{caption}*", "")
         return path

@@ -8,8 +8,9 @@ from typing import Any
 
 from surveyor.benchmark import figures, tables
 from surveyor.benchmark.curves import ErrorRatio
-from surveyor.benchmark.grid import RESOLVED, read_runs
+from surveyor.benchmark.grid import RESOLVED
 from surveyor.benchmark.page import Page
+from surveyor.benchmark.records import read_runs
 from surveyor.benchmark.schema import BenchmarkSpec
 from surveyor.benchmark.summary import QUANTITIES, Results, summarise
 from surveyor.specs import read_yaml, validate
@@ -24,7 +25,7 @@ def write_report(folder: Path, output: Path) -> tuple[Path, dict[str, Any]]:
 
     Raises:
         ConfigError: the folder holds no finished run.
-        SurveyorError: a file cannot be written.
+        SurveyorError: a record or the archive is damaged, or a file cannot be written.
     """
     records = read_runs(folder)
     spec = validate(BenchmarkSpec, read_yaml(folder / RESOLVED), folder / RESOLVED)
@@ -85,14 +86,15 @@ def _ratios(page: Page, results: Results, learner: str, spec: BenchmarkSpec) -> 
                     by_name.setdefault(name, {})[task] = ratio
     if any(len(by_name) > 1 for by_name in found.values()):  # a single one stands in the table
         caption = f"{learner}: errors over those of {spec.report.baseline} at equal labels; less is better"
-        figures.error_ratios(found, page.figure(f"{learner}-ratios", caption))
+        figures.error_ratios(found, page.figure(f"{learner}-ratios.svg", caption))
 
 
 def _pictures(page: Page, results: Results, learner: str, task: str, spec: BenchmarkSpec) -> None:
     arms = results.arms[learner][task]
     main = [spec.report.baseline, spec.report.default, spec.report.aimed or spec.report.default]
     path = page.figure(
-        f"{learner}-{task}-curves", f"{task}, {learner}: learning curves; the band is the range over seeds"
+        f"{learner}-{task}-curves.svg",
+        f"{task}, {learner}: learning curves; the band is the range over seeds",
     )
     figures.learning_curves(arms, main, path)
     savings = {
@@ -109,7 +111,7 @@ def _pictures(page: Page, results: Results, learner: str, task: str, spec: Bench
         caption = (
             f"{task}, {learner}: labels to a target over the baseline's; triangles: not reached, a bound"
         )
-        figures.labels_to_target(savings, main, page.figure(f"{learner}-{task}-targets", caption))
+        figures.labels_to_target(savings, main, page.figure(f"{learner}-{task}-targets.svg", caption))
     arm = arms.get(spec.report.default) or next(iter(arms.values()))
     frames = next((run["frames"] for run in arm.runs.values() if run["frames"]), None)
     names = {
@@ -122,11 +124,11 @@ def _pictures(page: Page, results: Results, learner: str, task: str, spec: Bench
     }
     if frames and names:
         caption = f"{task}, {learner}: residual std against true error of every test frame, one seed"
-        figures.std_against_error(frames, names, page.figure(f"{learner}-{task}-std", caption))
+        figures.std_against_error(frames, names, page.figure(f"{learner}-{task}-std.png", caption))
 
 
 def _latent(page: Page, path: Path, task: str) -> None:
     content = json.loads(path.read_text()) if path.is_file() else {}
     if content:
         caption = f"Latent space of the reaction {content['reaction']}, two principal components"
-        figures.latent_map(content, page.figure(f"{task}-latent", caption))
+        figures.latent_map(content, page.figure(f"{task}-latent.png", caption))

@@ -6,7 +6,6 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ from surveyor.acquisition import Featurised
 from surveyor.benchmark import maps
 from surveyor.benchmark.learners import LEARNERS, Learner, Shifted, core_seconds
 from surveyor.benchmark.loading import COMMITTEE
+from surveyor.benchmark.records import RunName
 from surveyor.benchmark.schema import BenchmarkSpec, MapSpec, portable
 from surveyor.benchmark.scoring import Scores, Truth, agreement, digits
 from surveyor.benchmark.strategies import Chooser, Situation, features_of, seed_of
@@ -31,20 +31,6 @@ from surveyor.types import Failure, Potential
 SCHEMA = 1
 PACKAGES = ("surveyor", "torch", "mace-torch", "e3nn", "numpy", "scipy", "ase", "tblite")
 UNCERTAINTY_NOISE = 1e-4
-
-
-@dataclass(frozen=True)
-class RunName:
-    """Which run of the grid."""
-
-    learner: str
-    task: str
-    strategy: str
-    seed: int
-
-    def path(self, folder: Path) -> Path:
-        """Where its record lies in the results folder."""
-        return folder / "runs" / self.learner / self.task / self.strategy / f"{self.seed:03d}.json"
 
 
 def run(

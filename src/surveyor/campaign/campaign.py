@@ -15,8 +15,11 @@ from ase import Atoms
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, round_record
+from surveyor.campaign.extension import POOL, read_extensions
 from surveyor.campaign.forgetting import forgetting
-from surveyor.campaign.latent_map import MAP, write_map
+from surveyor.campaign.given import Given
+from surveyor.campaign.latent_map import read_map, write_map
+from surveyor.campaign.own_potentials import MODEL, open_own, save_own, training_record
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -25,7 +28,7 @@ from surveyor.campaign.records import (
     core_hours,
     keep_settings,
     read_campaign,
-    read_json,
+    read_picks,
     round_folder,
     training_settings,
     wall_hours,
@@ -38,11 +41,8 @@ from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.rules import Harvest, harvest, screen, settled
 from surveyor.metrics import errors
 from surveyor.progress import Progress, Silent
-from surveyor.structures.identity import structure_id
 from surveyor.structures.writing import write_structures
 from surveyor.types import Failure, Labeller, Labels, Potential
-
-TRAINING = "training.json"
 
 POOL_USED_UP = "every structure of the pool is labelled or failed"
 
@@ -60,7 +60,8 @@ class Campaign:
         progress: told where the work stands.
 
     Raises:
-        CampaignError: the folder belongs to another method, or to a newer version.
+        CampaignError: the folder belongs to another method, or to a newer version; an input holds something
+            else than it did.
         LabellingError: the journal is damaged.
     """
 
@@ -69,10 +70,11 @@ class Campaign:
         self.plan = plan
         self.progress = progress or Silent()
         self._claim(method)
-        self.ledger = Ledger(folder / "labels", method)
-        self._start = {structure_id(atoms): atoms for atoms in plan.start}
-        self._pool = CandidatePool(plan.pool, self._start, plan.feature_map, self.progress)
+        self.ledger = Ledger(folder / "labels", method, paid=read_campaign(folder).paid)
+        self.given = Given(folder, plan)
+        self._pool = CandidatePool(self.given.pool, self.given.start, plan.feature_map, self.progress)
         self._waiting: dict[str, Atoms] = {}
+        self._proved: set[str] = set()
         self._seconds: dict[str, float] = {}
 
     def _claim(self, method: str) -> None:
@@ -81,13 +83,23 @@ class Campaign:
             write_json(self.folder / STATE, {"schema": SCHEMA, "method": method, "potential": fingerprint})
             return
         state = read_campaign(self.folder).state
-        for key, now in (("method", method), ("potential", self.plan.potential.fingerprint)):
+        model = self.plan.paths.get("model", "the model")
+        for key, now, what in (
+            ("method", method, "the labelling method"),
+            ("potential", self.plan.potential.fingerprint, str(model)),
+        ):
             if state[key] != now:
                 raise CampaignError(
-                    f"the campaign {self.folder} was started with {key} {state[key]}, now it is {now}",
+                    f"the campaign {self.folder} was started with {key} {state[key]}, "
+                    f"now it is {now} ({what})",
                     expected="one labelling method and one pretrained potential a campaign",
                     todo="restore the settings and package versions, or start a campaign in another folder",
                 )
+
+    @cached_property
+    def references(self) -> dict[int, float]:
+        """Reference energies from isolated atoms; empty where they are fitted to the labels."""
+        return self.given.references(self._pool.elements)
 
     @property
     def rounds(self) -> tuple[RoundRecord, ...]:
@@ -106,7 +118,8 @@ class Campaign:
         if not rounds:
             return None
         last = rounds[-1]
-        return POOL_USED_UP if last.stopped == POOL_USED_UP else self._limit(last)
+        grown = any(e.kind == POOL and e.round > last.number for e in read_extensions(self.folder))
+        return POOL_USED_UP if last.stopped == POOL_USED_UP and not grown else self._limit(last)
 
     # ---- the loop ---------------------------------------------------------------------------------
 
@@ -137,6 +150,8 @@ class Campaign:
             return {}
         missing = {name: index for name, index in self._chosen(number).items() if not self._settled(name)}
         self._waiting = self._pool.take(missing)
+        self.ledger.prove({name: a for name, a in self._waiting.items() if name not in self._proved})
+        self._proved.update(self._waiting)
         return dict(self._waiting)
 
     def tell(self, name: str, result: Labels | Failure) -> None:
@@ -163,6 +178,7 @@ class Campaign:
         number = self.number
         came = Harvest() if number == 0 else self._harvest(number)
         _ = self._pool.featurised  # a stage of its own, before the others are timed
+        _ = self.references  # said before anything is paid for
         self._keep_map()
         labelled = self._labelled()
         potential = self._before() if number == 0 else self._train(number, labelled)
@@ -180,21 +196,21 @@ class Campaign:
     # ---- parts of a round -------------------------------------------------------------------------
 
     def _labelled(self) -> dict[str, Atoms]:
-        return {**self._start, **self.ledger.trusted}
+        return {**self.given.start, **self.ledger.trusted}
 
     def _settled(self, name: str) -> bool:
         return settled(self.ledger, self.plan.label_rules, name)
 
     def _untouchable(self) -> set[str]:
         """Structures that must not be picked again: their label failed, or is in quarantine."""
-        return {*self.ledger.failures, *self.ledger.quarantined}
+        return {*self.ledger.failures, *self.ledger.quarantined, *self._pool.isolated}
 
     def _chosen(self, number: int) -> dict[str, int]:
-        """id → pool index of the round's picks."""
+        """id → pool index of the round's picks, without those of which somebody has added a label since."""
         path = round_folder(self.folder, number) / "selection.json"
         if not path.is_file():
             self._select(number, path)
-        return {pick["id"]: pick["index"] for pick in read_json(path)["picks"]}
+        return {name: index for name, index in read_picks(path).items() if name not in self.given.start}
 
     def _select(self, number: int, path: Path) -> None:
         left = self._pool.left({*self._labelled(), *self._untouchable()})
@@ -223,31 +239,36 @@ class Campaign:
     def _harvest(self, number: int) -> Harvest:
         """What came of the round's batch, once the suspicious labels are held back."""
         batch, rules = self._chosen(number), self.plan.label_rules
+        if not batch:
+            return Harvest()
         if all(self._settled(name) for name in batch):
-            screen(self.ledger, rules, self._start, batch)
+            screen(self.ledger, rules, self.given.start, batch)
         return harvest(self.ledger, rules, number, batch)
 
     def _before(self) -> Potential:
         """The pretrained potential; its energies are comparable once its references are re-fitted."""
-        if not self._start:
+        if not self.given.start:
             return self.plan.potential
-        return self.plan.shift_references(self.plan.potential, list(self._start.values()))
+        return self.plan.shift_references(self.plan.potential, list(self.given.start.values()))
 
     def _train(self, number: int, labelled: dict[str, Atoms]) -> Potential:
         folder = round_folder(self.folder, number)
-        path = folder / "potential.model"
-        if path.is_file():
-            self._seconds["training"] = read_json(folder / TRAINING)["seconds"]
-            return self.plan.open_potential(path)
+        if (folder / MODEL).is_file():
+            self._seconds["training"] = float(training_record(folder).get("seconds", 0.0))
+            return open_own(folder, self.plan.open_potential)
         train, valid = split_validation(labelled, self.plan.valid_fraction, self.plan.seed)
         write_structures(folder / "train.extxyz", [*train, *valid])
         with self._stage("training"):
             potential = self.plan.trainer(
-                self._origin(number), train, valid, seed=self.plan.seed + number, workdir=folder / "training"
+                self._origin(number),
+                train,
+                valid,
+                seed=self.plan.seed + number,
+                workdir=folder / "training",
+                references=self.references,
             )
         keep_settings(folder / "training", folder)
-        write_json(folder / TRAINING, {"seconds": self._seconds["training"]})
-        potential.save(path)
+        save_own(potential, folder, {"seconds": self._seconds["training"]})
         shutil.rmtree(folder / "training", ignore_errors=True)
         return potential
 
@@ -255,7 +276,7 @@ class Campaign:
         """The potential that the round's training starts from."""
         if not self.plan.continued or number == 1:
             return self.plan.potential
-        return self.plan.open_potential(round_folder(self.folder, number - 1) / "potential.model")
+        return open_own(round_folder(self.folder, number - 1), self.plan.open_potential)
 
     def _forgetting(self, number: int, potential: Potential) -> dict[str, dict[str, float]]:
         tuned = potential if number else None
@@ -332,13 +353,17 @@ class Campaign:
         self.progress.finish()
 
     def _keep_map(self) -> None:
-        """Write where all structures lie, for the report, unless that was done already."""
-        if (self.folder / MAP).is_file():
+        """Write where all structures lie, for the report, unless that was done already for these."""
+        found = read_map(self.folder)
+        if found is not None and (len(found.pool), len(found.start)) == (
+            len(self._pool.featurised),
+            len(self.given.start),
+        ):
             return
-        start = self._pool.features_of(self._start)
+        start = self._pool.features_of(self.given.start)
         structures = {
-            "pool": self.plan.pool,
-            "start": [self._start[name] for name in start.ids],
+            "pool": self.given.pool,
+            "start": [self.given.start[name] for name in start.ids],
             "test": self.plan.test,
         }
         write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)

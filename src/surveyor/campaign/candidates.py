@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 from ase import Atoms
 
 from surveyor.acquisition import Featurised, featurise
-from surveyor.errors import CampaignError
+from surveyor.errors import CampaignError, notice
 from surveyor.progress import Progress
 from surveyor.structures.identity import structure_id
+from surveyor.structures.label_keys import acted_on, is_isolated_atom, say_what_was_taken_off
 from surveyor.structures.source import StructureFile
 from surveyor.types import FeatureMap, Features
 
@@ -34,6 +35,8 @@ class CandidatePool:
         self._outside = outside
         self._feature_map = feature_map
         self._progress = progress
+        self._isolated: set[str] = set()
+        self._elements: set[int] = set()
 
     @cached_property
     def featurised(self) -> Featurised:
@@ -44,11 +47,38 @@ class CandidatePool:
         """
         total = self._structures.count() if isinstance(self._structures, StructureFile) else None
         self._progress.start("features of the pool", total)
-        pool = featurise(self._structures, self._feature_map, on_progress=self._progress.advance)
+        pool = featurise(self._looked_at(), self._feature_map, on_progress=self._progress.advance)
         self._progress.finish(f"{len(pool)} structures")
         if not len(pool):
             raise CampaignError("the pool is empty", expected="at least one structure")
         return pool
+
+    def _looked_at(self) -> Iterator[Atoms]:
+        acting: dict[str, list[object]] = {}
+        for atoms in self._structures:
+            self._elements.update(atoms.numbers.tolist())
+            for key in acted_on(atoms):
+                acting.setdefault(key, []).append(atoms.info.get(key))
+            if is_isolated_atom(atoms):
+                self._isolated.add(structure_id(atoms))
+            yield atoms
+        say_what_was_taken_off("the pool", acting)
+        if self._isolated:
+            notice(
+                f"the pool: {len(self._isolated)} isolated atoms (config_type=IsolatedAtom) are never picked"
+            )
+
+    @property
+    def isolated(self) -> set[str]:
+        """Structures that are named isolated atoms."""
+        _ = self.featurised
+        return self._isolated
+
+    @property
+    def elements(self) -> set[int]:
+        """Atomic numbers that occur."""
+        _ = self.featurised
+        return self._elements
 
     @cached_property
     def _featurised_outside(self) -> Featurised:

@@ -24,13 +24,17 @@ from ase import Atoms
 from surveyor.campaign.campaign import Campaign
 from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.comparison import compare
+from surveyor.campaign.own_potentials import MODEL, open_own, save_own
 from surveyor.campaign.records import RoundRecord, keep_settings, round_folder, write_json
 from surveyor.campaign.validation import split_validation
 from surveyor.errors import CampaignError
-from surveyor.labelling.ledger import Ledger
+from surveyor.labelling.ledger import COST, Ledger
 from surveyor.labelling.rules import screen
+from surveyor.labelling.screening import DOUBT
 from surveyor.metrics import errors
 from surveyor.structures.identity import structure_id
+from surveyor.structures.label_keys import is_isolated_atom
+from surveyor.structures.labels import labels_of
 from surveyor.types import Failure, Labeller, Labels, Potential
 
 
@@ -59,17 +63,17 @@ class Control:
         self.plan = campaign.plan
         self.every = every
         self.folder = campaign.folder / "control"
-        self.ledger = Ledger(self.folder / "labels", method)
-        self._start = {structure_id(atoms): atoms for atoms in self.plan.start}
-        self._pool = CandidatePool(self.plan.pool, {}, self.plan.feature_map, campaign.progress)
+        paid = [int(record.control.get("paid", 0)) for record in campaign.rounds]
+        self.ledger = Ledger(self.folder / "labels", method, paid=max(paid, default=0))
+        self._start = campaign.given.start
+        self._pool = CandidatePool(campaign.given.pool, {}, self.plan.feature_map, campaign.progress)
 
     def lend(self) -> None:
         """Hand the campaign those labels of its next batch that the control has paid for already."""
         known = self.ledger.trusted
         for name in self.campaign.ask():
             if name in known:
-                labels = known[name]
-                self.campaign.tell(name, Labels(labels.info["REF_energy"], labels.arrays["REF_forces"]))
+                self.campaign.tell(name, labels_on_record(known[name]))
 
     def catch_up(self, labeller: Labeller) -> None:
         """Label, train and compare for every finished round that lacks its comparison."""
@@ -79,13 +83,14 @@ class Control:
                 self._round(record, labeller)
 
     def _round(self, record: RoundRecord, labeller: Labeller) -> None:
-        chosen = self._label(record.number, record.labels - len(self._start), labeller)
-        potential = self._train(record.number, {**self._start, **chosen})
+        start = self.campaign.given.start_of(record.number)
+        chosen = self._label(record.number, record.labels - len(start), labeller)
+        potential = self._train(record.number, {**start, **chosen})
         found = errors(potential, self.plan.test)
         shared = sum(name not in self.ledger for name in chosen)
         control = {
             "rule": "random",
-            "labels": len(self._start) + len(chosen),
+            "labels": len(start) + len(chosen),
             "paid": len(self.ledger),
             "shared": shared,
             "energy_mae": found.energy_mae,
@@ -97,10 +102,23 @@ class Control:
 
     @cached_property
     def _order(self) -> dict[str, int]:
-        """id → pool index of all pool structures that are not labelled at the start, in random order."""
-        ids = [structure_id(atoms) for atoms in self.plan.pool]
-        order = np.random.default_rng([self.plan.seed, 13]).permutation(len(ids))
-        return {ids[i]: int(i) for i in reversed(order) if ids[i] not in self._start}
+        """id → pool index of all pool structures that are not labelled at the start, in random order.
+
+        What was added to the pool is strewn evenly into the order of the pool as it was: the labels that the
+        arm has paid for stay in use.
+        """
+        ids, out = [], {*self._start}
+        for atoms in self.campaign.given.pool:
+            ids.append(structure_id(atoms))
+            if is_isolated_atom(atoms):
+                out.add(ids[-1])
+        first = sum(1 for _ in self.plan.pool)
+        rng = np.random.default_rng([self.plan.seed, 13])
+        place = np.concatenate(
+            [np.argsort(rng.permutation(first)) + 0.5, rng.uniform(0, first, len(ids) - first)]
+        )
+        order = np.argsort(place, kind="stable")
+        return {ids[i]: int(i) for i in reversed(order) if ids[i] not in out}
 
     def _label(self, number: int, wanted: int, labeller: Labeller) -> dict[str, Atoms]:
         """The labelled structures of the arm, as many as the campaign has; failures and suspicious labels are
@@ -118,6 +136,7 @@ class Control:
             if not missing:
                 return {name: known[name] for name in names}
             todo = self._pool.take(missing)
+            self.ledger.prove(todo)
             progress.start(f"round {number}: labels of the random control", len(todo))
             for name, result in labeller(todo):
                 self._keep(name, todo[name], result)
@@ -141,16 +160,20 @@ class Control:
     def _train(self, number: int, labelled: dict[str, Atoms]) -> Potential:
         """The same training as the campaign's, on the control's structures."""
         folder = self.folder / f"{number:03d}"
-        path = folder / "potential.model"
-        if path.is_file():
-            return self.plan.open_potential(path)
+        if (folder / MODEL).is_file():
+            return open_own(folder, self.plan.open_potential)
         train, valid = split_validation(labelled, self.plan.valid_fraction, self.plan.seed)
         self.campaign.progress.start(f"round {number}: training of the random control", None)
         potential = self.plan.trainer(
-            self._origin(number), train, valid, seed=self.plan.seed + number, workdir=folder / "training"
+            self._origin(number),
+            train,
+            valid,
+            seed=self.plan.seed + number,
+            workdir=folder / "training",
+            references=self.campaign.references,
         )
         keep_settings(folder / "training", folder)
-        potential.save(path)
+        save_own(potential, folder, {})
         shutil.rmtree(folder / "training", ignore_errors=True)
         self.campaign.progress.finish()
         return potential
@@ -158,7 +181,17 @@ class Control:
     def _origin(self, number: int) -> Potential:
         if not self.plan.continued or number == 1:
             return self.plan.potential
-        return self.plan.open_potential(self.folder / f"{number - 1:03d}" / "potential.model")
+        return open_own(self.folder / f"{number - 1:03d}", self.plan.open_potential)
+
+
+def labels_on_record(atoms: Atoms) -> Labels:
+    """A label as a journal holds it: stress, cost and doubt included."""
+    doubt = atoms.info.get(DOUBT)
+    return replace(
+        labels_of(atoms),
+        core_seconds=float(atoms.info.get(COST, 0.0)),
+        doubt=None if doubt is None else str(doubt),
+    )
 
 
 def verdicts(rounds: Sequence[RoundRecord]) -> list[str]:

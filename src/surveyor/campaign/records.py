@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
@@ -86,7 +89,7 @@ class CampaignRecord:
     @cached_property
     def ledger(self) -> Ledger:
         """The labels, failures and quarantine, read when they are asked for."""
-        return Ledger(self.folder / "labels", str(self.state["method"]), read_only=True)
+        return Ledger(self.folder / "labels", str(self.state["method"]), read_only=True, paid=self.paid)
 
     @property
     def failures(self) -> dict[str, list[str]]:
@@ -97,6 +100,11 @@ class CampaignRecord:
     def quarantined(self) -> dict[str, str]:
         """id → why its label is held back."""
         return self.ledger.quarantined
+
+    @property
+    def paid(self) -> int:
+        """Labels that were paid for until the last round was closed."""
+        return max((record.paid for record in self.rounds), default=0)
 
     @property
     def core_hours(self) -> float:
@@ -144,16 +152,68 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
+def _mapping(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise _strange(path, f"a {type(content).__name__}, not a mapping")
+    return content
+
+
+def _strange(path: Path, why: str) -> CampaignError:
+    return CampaignError(
+        f"{path} is damaged: {why}", expected="a file that Surveyor wrote", todo="restore it from a copy"
+    )
+
+
+_ROUND: TypeAdapter[RoundRecord] = TypeAdapter(RoundRecord)
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def _read_round(path: Path, number: int) -> RoundRecord:
+    content = _mapping(path)
+    held = content.get("quarantined")
+    if isinstance(held, dict):  # by reason, in some early campaigns
+        content["quarantined"] = sum(count for count in held.values() if isinstance(count, int))
+    try:
+        record = _ROUND.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _strange(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if record.number != number:
+        raise _strange(path, f"it says round {record.number}")
+    return record
+
+
+def read_picks(path: Path) -> dict[str, int]:
+    """id → pool index of the picks in a `selection.json`, best first.
+
+    Raises:
+        CampaignError: it is damaged.
+    """
+    picks = _mapping(path).get("picks")
+    if not isinstance(picks, list):
+        raise _strange(path, "no list of picks")
+    found: dict[str, int] = {}
+    for rank, pick in enumerate(picks):
+        name, index = (pick.get("id"), pick.get("index")) if isinstance(pick, dict) else (None, None)
+        if not isinstance(name, str) or not _ID.fullmatch(name) or name in found:
+            raise _strange(path, f"pick {rank} has the id {name!r}")
+        if type(index) is not int or index < 0:
+            raise _strange(path, f"pick {rank} has the index {index!r}")
+        found[name] = index
+    return found
+
+
 def keep_settings(workdir: Path, target: Path) -> None:
     """Keep the effective settings that a trainer left in its working folder, if it left any."""
     if (workdir / SETTINGS).is_file():
-        write_json(target / SETTINGS, read_json(workdir / SETTINGS))
+        write_json(target / SETTINGS, _mapping(workdir / SETTINGS))
 
 
 def training_settings(folder: Path, number: int) -> dict[str, Any]:
     """The effective settings of a round's training; empty where none are known."""
     path = round_folder(folder, number) / SETTINGS
-    return dict(read_json(path)) if path.is_file() else {}
+    return dict(_mapping(path)) if path.is_file() else {}
 
 
 def write_round(folder: Path, record: RoundRecord) -> None:
@@ -175,16 +235,22 @@ def read_campaign(folder: Path) -> CampaignRecord:
             expected="the folder that `surveyor run campaign.yaml` made",
             todo="check the path, or start the campaign first",
         )
-    state = read_json(folder / STATE)
-    if state.get("schema") != SCHEMA:
+    state = _mapping(folder / STATE)
+    schema = state.get("schema")
+    if schema != SCHEMA:
         raise CampaignError(
-            f"{folder / STATE} has schema {state.get('schema')!r}",
+            f"{folder / STATE} has schema {schema!r}",
             expected=f"schema {SCHEMA}",
             todo="use the version of Surveyor that started the campaign",
         )
-    known = {f.name for f in fields(RoundRecord)}
+    method = state.get("method")
+    if not isinstance(method, str) or not re.fullmatch(r"[A-Za-z0-9+-][A-Za-z0-9.+-]*", method):
+        raise CampaignError(
+            f"{folder / STATE} names the method {method!r}",
+            expected="letters, digits and . + -: the name of a journal in labels/",
+            todo="restore the file from a copy",
+        )
     rounds: list[RoundRecord] = []
     while (round_folder(folder, len(rounds)) / DONE).is_file():
-        content = read_json(round_folder(folder, len(rounds)) / "metrics.json")
-        rounds.append(RoundRecord(**{key: value for key, value in content.items() if key in known}))
+        rounds.append(_read_round(round_folder(folder, len(rounds)) / "metrics.json", len(rounds)))
     return CampaignRecord(folder, state, tuple(rounds))

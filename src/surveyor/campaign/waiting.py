@@ -8,9 +8,11 @@ from pathlib import Path
 from ase import Atoms
 
 from surveyor.campaign.candidates import structures_at
-from surveyor.campaign.records import read_campaign, read_json, round_folder
+from surveyor.campaign.extension import extended_pool, own_labels
+from surveyor.campaign.records import read_campaign, read_picks, round_folder
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
+from surveyor.structures.identity import structure_id
 
 
 def waiting(folder: Path, pool: Iterable[Atoms]) -> dict[str, Atoms]:
@@ -28,6 +30,7 @@ def waiting(folder: Path, pool: Iterable[Atoms]) -> dict[str, Atoms]:
             todo="surveyor run its campaign file first",
         )
     ledger = Ledger(folder / "labels", str(record.state["method"]), read_only=True)
-    chosen = {pick["id"]: pick["index"] for pick in read_json(path)["picks"]}
-    settled = {*ledger.structures, *ledger.failures}
-    return structures_at(pool, {name: index for name, index in chosen.items() if name not in settled})
+    given = {structure_id(atoms) for atoms in own_labels(folder).structures}
+    settled = {*ledger.structures, *ledger.failures, *given}
+    left = {name: index for name, index in read_picks(path).items() if name not in settled}
+    return structures_at(extended_pool(folder, pool), left)

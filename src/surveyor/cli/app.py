@@ -8,6 +8,7 @@ from surveyor.cli.benchmark import benchmark
 from surveyor.cli.campaign import report, run, status
 from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
+from surveyor.cli.extend import extend
 from surveyor.cli.label import app as label
 from surveyor.cli.pretrain import pretrain
 from surveyor.cli.select import select
@@ -39,6 +40,7 @@ app.add_typer(label, name="label")
 app.command()(run)
 app.command()(status)
 app.command()(report)
+app.command()(extend)
 app.command()(pretrain)
 app.command()(doctor)
 app.add_typer(benchmark)

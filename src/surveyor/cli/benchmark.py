@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from surveyor.cli.console import plain_console
 from surveyor.cli.guard import guarded
 from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
@@ -92,8 +92,31 @@ def report(
         if as_json:
             typer.echo(json.dumps(summary))
             return
-        Console().print(_table(summary))
+        plain_console().print(_table(summary))
         typer.echo(f"{page}\n{folder / 'summary.json'}")
+
+
+@benchmark.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(help="The results folder.", exists=True, file_okay=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was packed as JSON.")] = False,
+) -> None:
+    """Move the records of finished runs into one archive; `report` and `run` read it as it is.
+
+    Example: surveyor benchmark pack results
+    """
+    with guarded():
+        from surveyor.benchmark.records import pack as pack_records
+        from surveyor.campaign import CampaignLock
+
+        with CampaignLock(folder):
+            packed = pack_records(folder)
+        if as_json:
+            content = {"archive": str(packed.path), "records": packed.records, "bytes": packed.size}
+            typer.echo(json.dumps({**content, "sha256": packed.sha256}))
+            return
+        typer.echo(f"{packed.records} records in {packed.path}, {packed.size / 1e6:.1f} MB")
+        typer.echo(f"SHA-256 {packed.sha256}")
 
 
 def _table(summary: dict[str, object]) -> Table:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from surveyor.cli.console import plain_console
 from surveyor.cli.guard import guarded
 from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
     from surveyor.campaign import RoundRecord
+    from surveyor.types import Labeller
 
 Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
 
@@ -35,16 +37,17 @@ def run(
     with guarded():
         from surveyor.campaign import Campaign, CampaignLock, Control
         from surveyor.config import build_labeller, build_plan, load_campaign
-        from surveyor.config.resume import keep_config
+        from surveyor.config.resume import check_config, keep_config
         from surveyor.labelling.manual import LabelsAwaitedError
 
         settings = load_campaign(config)
         target = folder or config.with_suffix("")
         with CampaignLock(target):
-            keep_config(settings, target)
+            check_config(settings, target)
             progress = make_progress()
-            labeller = build_labeller(settings.labels, target, settings.engine)
+            labeller = _as_begun(target, build_labeller(settings.labels, target, settings.engine))
             campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
+            keep_config(settings, target)
             control = None
             if settings.control is not None:
                 control = Control(campaign, labeller.method, every=settings.control.every)
@@ -68,7 +71,7 @@ def run(
                 return
             rounds, stopped = campaign.rounds, campaign.stopped
         page = _write_report(target)
-        console = Console()
+        console = plain_console()
         console.print(_table(rounds))
         for line in _details(rounds):
             console.print(line, soft_wrap=True)
@@ -76,6 +79,17 @@ def run(
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
             typer.echo(json.dumps(_summary(rounds, page)))
+
+
+def _as_begun(folder: Path, labeller: Labeller) -> Labeller:
+    """The labeller as the campaign knows it: an earlier version of Surveyor named some methods otherwise."""
+    from surveyor.campaign import read_campaign
+    from surveyor.campaign.records import STATE
+    from surveyor.labelling import labeller_of
+
+    if not (folder / STATE).is_file():
+        return labeller
+    return labeller_of(str(read_campaign(folder).state["method"]), labeller) or labeller
 
 
 def status(
@@ -88,6 +102,7 @@ def status(
     """
     with guarded():
         from surveyor.campaign import read_campaign
+        from surveyor.campaign.extension import read_extensions
 
         record = read_campaign(folder)
         if as_json:
@@ -99,11 +114,12 @@ def status(
                         "failed": len(record.failures),
                         "quarantined": len(record.quarantined),
                         "core_hours": record.core_hours,
+                        "added": [asdict(addition) for addition in read_extensions(folder)],
                     }
                 )
             )
             return
-        console = Console()
+        console = plain_console()
         console.print(_table(record.rounds))
         for line in _details(record.rounds):
             console.print(line, soft_wrap=True)
@@ -111,6 +127,8 @@ def status(
             f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
         )
         console.print(f"cost:    {record.core_hours:.3g} core hours of labelling and training")
+        for addition in read_extensions(folder):
+            console.print(f"added:   {addition}", soft_wrap=True)
         if record.failures or record.quarantined:
             console.print(
                 f"labels:  {len(record.failures)} failed, {len(record.quarantined)} in quarantine; "
@@ -199,6 +217,15 @@ def _details(rounds: tuple[RoundRecord, ...]) -> list[str]:
             f"{used['updates']} updates of {used['batch_size']}, learning rate {used['learning_rate']:g}, "
             f"{used['loss']}, best epoch {used['best_epoch']} of {used['epochs']}"
         )
+        if used.get("stress_structures"):
+            lines.append(
+                f"stress:   of {used['stress_structures']} structures, "
+                + (
+                    "trained on"
+                    if used.get("stress_used")
+                    else f"not trained on ({used['loss']} has no term for it)"
+                )
+            )
     if "after" in last.forgetting:
         before, after = last.forgetting["before"], last.forgetting["after"]
         lines.append(

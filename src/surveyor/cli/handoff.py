@@ -13,8 +13,12 @@ from surveyor.cli.options import Overwrite
 from surveyor.cli.reasons import SHOWN, print_reasons
 
 if TYPE_CHECKING:
-    from surveyor.labelling.handoff import Collected
+    from surveyor.labelling.batch import BatchFolder
+    from surveyor.labelling.handoff import Collected, Judge
     from surveyor.labelling.ledger import Ledger
+
+MISSING = "missing"
+"""The word for all that are left, in place of an id."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -33,7 +37,7 @@ def export(
     Example: surveyor label export campaign batch-1 --separate
     """
     with guarded():
-        from surveyor.labelling.handoff import export_batch
+        from surveyor.labelling.batch import export_batch
         from surveyor.labelling.manual import manual_method
 
         if source.is_dir():
@@ -70,13 +74,21 @@ def collect(
     give_up: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID", help="Record that this label will not come; `missing`: all that are left."
+            metavar="ID",
+            help="Record that this label, a whole id, will not come; `missing`: all that are left.",
         ),
     ] = None,
     campaign: Annotated[
         Path | None, typer.Option(help="The campaign's folder, if it has moved since the export.")
     ] = None,
     overwrite: Overwrite = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The potential that units and signs are held against; a .model file runs code."),
+    ] = None,
+    trust_units: Annotated[
+        bool, typer.Option("--trust-units", help="Take results whose units or signs look wrong.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring labels back, by content: names and order of the files do not matter. Repeat it as they come.
@@ -86,7 +98,8 @@ def collect(
     with guarded():
         from surveyor.campaign import CampaignLock
         from surveyor.labelling import Ledger
-        from surveyor.labelling.handoff import as_dict, open_batch
+        from surveyor.labelling.batch import open_batch
+        from surveyor.labelling.handoff import as_dict
         from surveyor.labelling.handoff import collect as look_through
         from surveyor.structures import write_structures
         from surveyor.structures.writing import check_output
@@ -97,10 +110,15 @@ def collect(
         target = campaign or exported.campaign or batch
         if campaign or exported.campaign:
             _check_method(target, exported.method)
+            _check_chosen(target, exported)
+        judge = None if trust_units else _judge(exported, campaign, model)
         with CampaignLock(target):
             ledger = Ledger(target / "labels", exported.method)
-            found = look_through(exported, results or [], ledger, tolerance=tolerance, align=align)
-            given_up = _give_up(give_up or [], found, ledger)
+            to_give_up = _check_give_up(give_up or [], exported)
+            found = look_through(
+                exported, results or [], ledger, tolerance=tolerance, align=align, judge=judge
+            )
+            given_up = _give_up(to_give_up, found, ledger)
             if output is not None:
                 journal = ledger.structures
                 write_structures(output, [journal[name] for name in exported.structures if name in journal])
@@ -110,6 +128,25 @@ def collect(
             _print_collected(found, len(exported.structures), given_up)
         if found.rejected:
             raise typer.Exit(1)
+
+
+def _judge(batch: BatchFolder, campaign: Path | None, model: str | None) -> Judge:
+    """What looks at units and signs: the potential that was named, or the campaign's, or the built-in one.
+
+    A `.model` file runs code when it is opened. Of a campaign that only the batch names, which may have come
+    from anywhere, none is opened.
+    """
+    from surveyor.config import load_campaign
+    from surveyor.doctor.results import unit_judge
+    from surveyor.potentials import open_potential
+    from surveyor.potentials.opening import BUILTIN
+
+    if model is None and (campaign or batch.campaign) is not None:
+        settings = load_campaign((campaign or batch.campaign or Path()) / "config.yaml")
+        model = settings.model if campaign is not None or not Path(settings.model).exists() else None
+    source = model or BUILTIN
+    name = "the built-in potential" if source == BUILTIN else source
+    return unit_judge(lambda: open_potential(source), name)
 
 
 def _waiting(folder: Path) -> tuple[str, list[Any]]:
@@ -143,34 +180,67 @@ def _check_method(folder: Path, method: str) -> None:
         )
 
 
+def _check_chosen(folder: Path, batch: BatchFolder) -> None:
+    """A batch names its campaign by a path, and may have been anywhere: it must be of that campaign."""
+    from surveyor.campaign.records import read_json
+    from surveyor.errors import LabellingError
+
+    chosen = {
+        pick["id"]
+        for path in (folder / "rounds").glob("*/selection.json")
+        for pick in read_json(path)["picks"]
+    }
+    if foreign := [name for name in batch.structures if name not in chosen]:
+        raise LabellingError(
+            f"the campaign {folder} has not chosen {len(foreign)} of the {len(batch.structures)} structures "
+            f"of {batch.folder}, among them {foreign[0]}",
+            expected="the campaign that the batch was exported from",
+            todo="name it with --campaign",
+        )
+
+
+def _check_give_up(names: list[str], batch: BatchFolder) -> list[str]:
+    """The names, if each is a whole id of the batch or `missing`.
+
+    Raises:
+        LabellingError: one is not; nothing is given up then.
+    """
+    from surveyor.errors import LabellingError
+    from surveyor.labelling.names import shown
+
+    for name in names:
+        if name != MISSING and name not in batch.structures:
+            raise LabellingError(
+                f"--give-up {shown(repr(name))}: no structure of the batch has this id; nothing was given up",
+                expected=f"a whole id of 32 hexadecimal digits, or `{MISSING}` for all that are missing",
+                todo="surveyor label collect BATCH --json lists the missing ids",
+            )
+    return names
+
+
 def _give_up(names: list[str], found: Collected, ledger: Ledger) -> list[str]:
     """Record a failure for each missing label that will not come; the ids."""
-    from surveyor.errors import LabellingError
     from surveyor.types import Failure
 
-    given_up: list[str] = []
-    for name in names:
-        some = [n for n in found.missing if name == "missing" or n.startswith(name)]
-        if not some and name != "missing":
-            raise LabellingError(
-                f"--give-up {name}: no missing label has an id that begins like this",
-                expected="one of the missing ids, or `missing` for all of them",
-            )
-        given_up += some
-    for name in dict.fromkeys(given_up):
+    given_up = [name for name in found.missing if name in names or MISSING in names]
+    for name in given_up:
         ledger.append_failure(name, Failure("given up: no label came", final=True))
         found.missing.remove(name)
-    return list(dict.fromkeys(given_up))
+    return given_up
 
 
 def _print_collected(found: Collected, total: int, given_up: list[str]) -> None:
     print_reasons("not taken", "where", [(r.where, r.reason) for r in found.rejected])
+    print_reasons("passed over", "file", [(r.where, r.reason) for r in found.passed_over])
     settled = total - len(found.missing)
-    typer.echo(f"{len(found.new)} new labels, {len(found.known)} there already; {settled} of {total} settled")
+    typer.echo(
+        f"{len(found.new)} new labels, {len(found.known)} there already; {len(found.rejected)} not taken, "
+        f"{len(found.passed_over)} passed over; {settled} of {total} settled"
+    )
+    if found.check:
+        typer.echo(found.check)
     if found.new and found.largest_offset > 1e-6:
         typer.echo(f"positions differ from the exported ones by up to {found.largest_offset:.1e} Å")
-    if found.passed_over:
-        typer.echo(f"{len(found.passed_over)} files hold no structures that ASE can read (--json lists them)")
     if given_up:
         typer.echo(f"given up: {', '.join(name[:8] for name in given_up)}")
     if found.missing:

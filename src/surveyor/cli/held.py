@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from surveyor.cli.console import plain_console
 from surveyor.cli.guard import guarded
 
 Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
@@ -34,10 +34,17 @@ def held(
         for column in ("structure", "state", "attempts", "reason"):
             table.add_column(column, justify="right" if column == "attempts" else "left")
         for name, reasons in record.failures.items():
-            table.add_row(name, "failed", str(len(reasons)), reasons[-1])
+            table.add_row(name, "failed", str(len(reasons)), _lines(reasons[-1]))
         for name, reason in record.quarantined.items():
-            table.add_row(name, "quarantine", "", reason)
-        Console(soft_wrap=True).print(table)
+            table.add_row(name, "quarantine", "", _lines(reason))
+        plain_console(soft_wrap=True).print(table)
+
+
+def _lines(reason: str) -> str:
+    """The reason line by line, without what a terminal would act on."""
+    from surveyor.labelling.names import shown
+
+    return "\n".join(shown(line) for line in reason.splitlines())
 
 
 def release(
@@ -77,7 +84,7 @@ def release(
 def _the_one(beginning: str, there: list[str]) -> str:
     from surveyor.errors import CampaignError
 
-    found = [name for name in there if name.startswith(beginning)]
+    found = [name for name in there if beginning.strip() and name.startswith(beginning)]
     if len(found) != 1:
         raise CampaignError(
             f"{len(found)} labels that failed or are in quarantine begin with {beginning!r}",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
+
+from surveyor.cli.console import plain_console
 
 if TYPE_CHECKING:
     from surveyor.acquisition import Batch
@@ -118,7 +119,7 @@ def print_picks(picked: Picked, output: Path | None, committee_on: str | None, s
         table.add_column(column, justify="left" if column in ("formula", "nearest labelled") else "right")
     for row in list(zip(*columns.values(), strict=True))[:SHOWN]:
         table.add_row(*row)
-    console = Console()
+    console = plain_console()
     console.print(table)
     if len(picked) > SHOWN:
         console.print(f"… and {len(picked) - SHOWN} more")
@@ -176,7 +177,7 @@ def print_forecast(batch: Batch, min_gain: float) -> None:
         table.add_column(column, justify="right")
     for row in zip(*cells, strict=True):
         table.add_row(*row)
-    console = Console()
+    console = plain_console()
     console.print(table)
     if calibrations is None:
         from surveyor.calibration import MIN_STRUCTURES

@@ -15,6 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from surveyor.cli.console import plain_console
 from surveyor.progress import Progress as ProgressProtocol
 
 LINE_SECONDS = 10.0
@@ -22,9 +23,9 @@ LINE_SECONDS = 10.0
 
 def make_progress(quiet: bool = False) -> ProgressProtocol:
     """A bar on a terminal, lines elsewhere; on standard error, so that results can be piped."""
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     if quiet:
-        return Lines(Console(stderr=True, quiet=True))
+        return Lines(plain_console(stderr=True, quiet=True))
     return Bars(console) if console.is_terminal else Lines(console)
 
 
@@ -39,7 +40,7 @@ class Bars:
         self.finish()
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

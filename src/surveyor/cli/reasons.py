@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
+
+from surveyor.cli.console import plain_console
 
 SHOWN = 12
 """Rows of a table of reasons; --json has all."""
@@ -13,9 +14,11 @@ def print_reasons(title: str, what: str, rows: list[tuple[str, str]]) -> None:
     """A table of `what` and why; nothing where there is none."""
     if not rows:
         return
+    from surveyor.labelling.names import shown
+
     table = Table(what, "reason", title=title)
     for name, reason in rows[:SHOWN]:
-        table.add_row(name, reason)
+        table.add_row(shown(name), shown(reason))
     if len(rows) > SHOWN:
         table.add_row(f"and {len(rows) - SHOWN} more", "")
-    Console().print(table)
+    plain_console().print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from surveyor.config.schema import (
     SelectionConfig,
     TrainingConfig,
 )
-from surveyor.errors import ConfigError
+from surveyor.errors import ConfigError, notice
 from surveyor.features.soap import occurring
 from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import (
@@ -51,7 +51,8 @@ from surveyor.labelling.screening import Screening
 from surveyor.potentials.opening import beside
 from surveyor.selection import Shortlist
 from surveyor.specs import validate
-from surveyor.structures import StructureFile, labels_of
+from surveyor.structures import StructureFile
+from surveyor.structures.label_keys import LabelledFrames, read_labelled
 from surveyor.types import Features, Float64Array, Labeller, Potential, Selector
 
 
@@ -148,28 +149,36 @@ def build_plan(config: CampaignConfig) -> Plan:
     from surveyor.potentials.references import shifted_to
 
     potential = open_potential(config.model, config.device, head=config.head)
+    trainable = require(potential, Trainable, "a campaign trains its potential")
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
     pool = StructureFile(config.pool, potential.elements)
     target = [] if config.target is None else list(StructureFile(config.target, potential.elements))
+    replay = _replay(config, potential)
+    if test.isolated:
+        notice(f"{config.test}: {len(test.isolated)} isolated atoms (config_type=IsolatedAtom) are set aside")
     training = config.training
     settings = {**trainer_settings(training), "device": config.device}
-    if start:
+    if start.structures:
         require(potential, Shiftable, "start: its energies are compared once references are fitted to them")
-    trainable = require(potential, Trainable, "a campaign trains its potential")
+    trainer = trainable.trainer(settings, replay)
+    seen = (pool, start.structures, test.structures, target)
     return Plan(
         potential=potential,
         open_potential=_reopener(potential.family, config.device),
         shift_references=shifted_to,
-        feature_map=build_features(potential, config.features, config.seed, pool, start, test, target),
+        feature_map=build_features(potential, config.features, config.seed, *seen),
         rule=build_rule(config.selection),
         noise=config.selection.noise,
         batch=config.selection.batch,
-        trainer=trainable.trainer(settings, _replay(config, potential)),
+        trainer=trainer,
         continued=training.start == "continued",
         pool=pool,
-        start=start,
-        test=test,
+        start=start.structures,
+        isolated=start.isolated,
+        test=test.structures,
+        replay=replay,
+        paths=_paths(config),
         generic=_generic(config, potential),
         target=target,
         stopping=Stopping(**config.stop.model_dump()),
@@ -186,17 +195,32 @@ def trainer_settings(config: TrainingConfig) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _labelled(path: Path | None, potential: Potential) -> list[Atoms]:
+def _paths(config: CampaignConfig) -> dict[str, Path]:
+    """Role → the file that it comes from."""
+    named = {
+        "pool": config.pool,
+        "start": config.start,
+        "test": config.test,
+        "target": config.target,
+        "model": Path(config.model),
+        "replay": _replay_file(config),
+        "forgetting": _generic_file(config),
+    }
+    return {role: path for role, path in named.items() if path is not None}
+
+
+def _labelled(path: Path | None, potential: Potential) -> LabelledFrames:
     """Labelled structures of a file, all of them checked before anything is paid for."""
-    if path is None:
-        return []
-    structures = list(StructureFile(path, potential.elements))
-    for number, atoms in enumerate(structures):
-        labels_of(atoms, f"{path.name}, frame {number}")
-    return structures
+    return LabelledFrames() if path is None else read_labelled(path, potential.elements)
 
 
-def _replay(config: CampaignConfig, potential: Potential) -> list[Atoms]:
+def _replay_file(config: CampaignConfig) -> Path | None:
+    if config.training.mode != "replay":
+        return None
+    return config.training.replay or beside(config.model, "replay")
+
+
+def _replay(config: CampaignConfig, potential: Potential) -> Sequence[Atoms]:
     """The structures of the pretraining level that the mode replay takes.
 
     Raises:
@@ -204,21 +228,23 @@ def _replay(config: CampaignConfig, potential: Potential) -> list[Atoms]:
     """
     if config.training.mode != "replay":
         return []
-    path = config.training.replay or beside(config.model, "replay")
+    path = _replay_file(config)
     if path is None:
         raise ConfigError(
             f"mode: replay, but no structures to replay lie beside the model {config.model!r}",
             expected="labelled structures of the level that the model was pretrained at",
             todo="name a file, training: {replay: file.extxyz}, or take mode naive or frozen",
         )
-    return _labelled(path, potential)
+    return _labelled(path, potential).structures
 
 
-def _generic(config: CampaignConfig, potential: Potential) -> list[Atoms]:
+def _generic_file(config: CampaignConfig) -> Path | None:
+    return None if config.forgetting is False else config.forgetting or beside(config.model, "held-out")
+
+
+def _generic(config: CampaignConfig, potential: Potential) -> Sequence[Atoms]:
     """The sample on which forgetting is measured; none where it is switched off or nothing is at hand."""
-    if config.forgetting is False:
-        return []
-    return _labelled(config.forgetting or beside(config.model, "held-out"), potential)
+    return _labelled(_generic_file(config), potential).structures
 
 
 def _reopener(family: str, device: str | None) -> Callable[[Path], Potential]:

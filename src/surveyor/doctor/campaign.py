@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
-from surveyor.config import CampaignConfig, calculator_spec, load_campaign
+from surveyor.campaign import Plan
+from surveyor.campaign.inputs import INPUTS, compare_inputs
+from surveyor.config import CampaignConfig, build_plan, calculator_spec, load_campaign
 from surveyor.doctor.checks import examine_file, examine_overlaps
 from surveyor.doctor.dataset import Dataset, Role
 from surveyor.doctor.findings import Finding, Verdict, error, fault, not_checked, ok, warning
@@ -20,6 +23,7 @@ from surveyor.labelling import CalculatorSpec
 from surveyor.potentials.opening import BUILTIN, builtin_path
 from surveyor.progress import Progress
 from surveyor.structures.identity import total_charge, total_spin
+from surveyor.structures.label_keys import reference_energies
 from surveyor.types import Failure, Potential
 
 MANUAL = "manual"
@@ -60,6 +64,7 @@ def examine_campaign(
     yield Finding.of(
         subject, "configuration", ok(f"model {Path(config.model).name}, rule {config.selection.rule}")
     )
+    yield from _inputs(subject, config, folder)
     sets: list[Dataset] = []
     for path, role in _files(config):
         yield from examine_file(path, role, potential, progress, sets, seed=seed)
@@ -74,6 +79,38 @@ def examine_campaign(
     yield Finding.of(subject, "plan", plan(config, pool))
     yield Finding.of(subject, "disk", disk(free_bytes(folder), needed_bytes(config, pool, start)))
     yield from _calculator(subject, config, pool, [s for s in (start, test) if s], progress, time_limit)
+
+
+def _inputs(subject: str, config: CampaignConfig, folder: Path) -> Iterator[Finding]:
+    """What a run would refuse before it pays: files, a model that cannot be trained, inputs that changed."""
+    try:
+        given = build_plan(config)
+        references = reference_energies(given.isolated)
+    except SurveyorError as problem:
+        yield Finding.of(subject, "inputs", fault(problem))
+        return
+    try:
+        if (folder / INPUTS).is_file():
+            compare_inputs(folder, given.sources)
+    except SurveyorError as problem:
+        yield Finding.of(subject, "inputs", fault(problem))
+    else:
+        yield Finding.of(subject, "inputs", ok("labels are read, and the model can be trained"))
+    if references:
+        yield Finding.of(subject, "isolated atoms", isolated_atoms(references, given))
+
+
+def isolated_atoms(references: Mapping[int, float], given: Plan) -> Verdict:
+    """Isolated atoms of `start` cover every element of pool, start and test."""
+    names = " ".join(chemical_symbols[z] for z in sorted(references))
+    present = {int(z) for part in (given.pool, given.start, given.test) for a in part for z in set(a.numbers)}
+    lacking = " ".join(chemical_symbols[z] for z in sorted(present - references.keys()))
+    if lacking:
+        return warning(
+            f"{names}, but not {lacking}: set aside, reference energies are fitted to the labels",
+            "add isolated atoms of the other elements, or take them all out",
+        )
+    return ok(f"{names}: their energies are the reference energies")
 
 
 def _files(config: CampaignConfig) -> Iterator[tuple[Path, Role]]:

@@ -11,11 +11,12 @@ from ase.data import chemical_symbols
 from surveyor.doctor.dataset import MAX_FRAMES, Dataset, Role, read_dataset
 from surveyor.doctor.findings import Finding, Verdict, error, fault, frames_text, ok
 from surveyor.doctor.geometry import cell, charge_and_spin, geometry
-from surveyor.doctor.keys import finite_labels, keys, missing_labels, placeholders
+from surveyor.doctor.keys import acting_keys, finite_labels, keys, missing_labels, placeholders
 from surveyor.doctor.mechanics import gradient, net_force
 from surveyor.doctor.references import outliers, references, two_groups
 from surveyor.doctor.repeats import copies, leakage
 from surveyor.doctor.sampling import Sample, sample
+from surveyor.doctor.stress import stress, stress_unit
 from surveyor.doctor.units import energy_unit, force_unit
 from surveyor.errors import StructureError
 from surveyor.progress import Progress
@@ -23,6 +24,7 @@ from surveyor.types import Potential
 
 GEOMETRY_CHECKS: Mapping[str, Callable[[Dataset], Verdict]] = {
     "keys": keys,
+    "weights": acting_keys,
     "geometry": geometry,
     "cell": cell,
     "charge and spin": charge_and_spin,
@@ -34,6 +36,7 @@ LABEL_CHECKS: Mapping[str, Callable[[Dataset], Verdict]] = {
     "missing labels": missing_labels,
     "finite labels": finite_labels,
     "placeholders": placeholders,
+    "stress": stress,
     "net force": net_force,
     "gradient": gradient,
 }
@@ -42,6 +45,7 @@ LABEL_CHECKS: Mapping[str, Callable[[Dataset], Verdict]] = {
 MODEL_CHECKS: Mapping[str, Callable[[Sample], Verdict]] = {
     "force unit": force_unit,
     "energy unit": energy_unit,
+    "stress unit": stress_unit,
     "references": references,
     "outliers": outliers,
     "two groups": two_groups,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -15,7 +14,7 @@ from ase import Atoms
 
 from surveyor.errors import StructureError
 from surveyor.structures.identity import CHARGE_KEYS, SPIN_KEYS, structure_id
-from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY
+from surveyor.structures.label_keys import energies_in, forces_in, stresses_in
 from surveyor.structures.reading import read_structures
 from surveyor.structures.validation import validate
 from surveyor.types import Float64Array
@@ -25,12 +24,6 @@ MAX_FRAMES = 100_000
 
 GROUP_KEYS = ("trajectory", "traj", "traj_id", "reaction", "rxn", "mol_id", "molecule", "smiles")
 """Keys of `info` that name what a frame belongs to, the narrowest first."""
-
-_ENERGY_NAME = re.compile(r"(^|_)(energy|energies|e|etot|toten)(_|$)", re.IGNORECASE)
-_NO_LABEL = re.compile(
-    r"kin|bind|form|adsor|homo|lumo|gap|zero|atomi[sz]|disp|err|std|var|weight", re.IGNORECASE
-)
-_FORCES_NAME = re.compile(r"(^f$|forces?(_|$)|grad)", re.IGNORECASE)
 
 
 class Role(StrEnum):
@@ -58,6 +51,8 @@ class Dataset:
     | energy_name  | (n,)         | key of the energy, None where there is none                    |
     | forces       | (n,)         | array under `forces_name`, None where there is none            |
     | forces_name  | (n,)         | key of the forces, None where there is none                    |
+    | stress       | (n,)         | components under `stress_name`, flat; None where there is none |
+    | stress_name  | (n,)         | key of the stress, None where there is none                    |
     | complete     |              | False where the file is longer than was read                   |
     """
 
@@ -68,6 +63,8 @@ class Dataset:
     energy_name: tuple[str | None, ...]
     forces: tuple[Float64Array | None, ...]
     forces_name: tuple[str | None, ...]
+    stress: tuple[Float64Array | None, ...] = ()
+    stress_name: tuple[str | None, ...] = ()
     complete: bool = True
 
     def __len__(self) -> int:
@@ -163,6 +160,7 @@ def dataset_of(name: str, structures: Sequence[Atoms], role: Role, *, complete: 
     """Structures with the labels that are found in them."""
     energies = [_energy_of(atoms) for atoms in structures]
     forces = [_forces_of(atoms) for atoms in structures]
+    stresses = [_stress_of(atoms) for atoms in structures]
     return Dataset(
         name=name,
         role=role,
@@ -171,6 +169,8 @@ def dataset_of(name: str, structures: Sequence[Atoms], role: Role, *, complete: 
         energy_name=tuple(key for key, _ in energies),
         forces=tuple(value for _, value in forces),
         forces_name=tuple(key for key, _ in forces),
+        stress=tuple(value for _, value in stresses),
+        stress_name=tuple(key for key, _ in stresses),
         complete=complete,
     )
 
@@ -185,7 +185,7 @@ def _id_or_nothing(atoms: Atoms) -> str:
 
 
 def _energy_of(atoms: Atoms) -> tuple[str | None, float]:
-    for key, value in _energies(atoms):
+    for key, value in energies_in(atoms):
         try:
             return key, float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
@@ -193,20 +193,8 @@ def _energy_of(atoms: Atoms) -> tuple[str | None, float]:
     return None, float("nan")
 
 
-def _energies(atoms: Atoms) -> Iterator[tuple[str, object]]:
-    """Candidates for the energy, the likeliest first; ASE moves `energy` of a file into a calculator."""
-    if ENERGY_KEY in atoms.info:
-        yield ENERGY_KEY, atoms.info[ENERGY_KEY]
-    results = getattr(atoms.calc, "results", {})
-    if "energy" in results:
-        yield "energy", results["energy"]
-    for key, value in atoms.info.items():
-        if _ENERGY_NAME.search(key) and not _NO_LABEL.search(key) and np.ndim(value) == 0:
-            yield key, value
-
-
 def _forces_of(atoms: Atoms) -> tuple[str | None, Float64Array | None]:
-    for key, value in _all_forces(atoms):
+    for key, value in forces_in(atoms):
         try:
             return key, np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
@@ -214,14 +202,10 @@ def _forces_of(atoms: Atoms) -> tuple[str | None, Float64Array | None]:
     return None, None
 
 
-def _all_forces(atoms: Atoms) -> Iterator[tuple[str, object]]:
-    if FORCES_KEY in atoms.arrays:
-        yield FORCES_KEY, atoms.arrays[FORCES_KEY]
-    results = getattr(atoms.calc, "results", {})
-    if "forces" in results:
-        yield "forces", results["forces"]
-    for key, value in atoms.arrays.items():
-        if _FORCES_NAME.search(key) and not _NO_LABEL.search(key):
-            yield key, value
-    if FORCES_KEY in atoms.info:  # a list in the comment line, not a column: of the wrong shape
-        yield FORCES_KEY, atoms.info[FORCES_KEY]
+def _stress_of(atoms: Atoms) -> tuple[str | None, Float64Array | None]:
+    for key, value in stresses_in(atoms):
+        try:
+            return key, np.asarray(value, dtype=np.float64).ravel()
+        except (TypeError, ValueError):
+            return key, np.full(6, np.nan)
+    return None, None

@@ -48,7 +48,10 @@ def geometry(data: Dataset) -> Verdict:
 
     The last says that positions are in Bohr: R are covalent radii, noble gases do not count.
     """
-    faults = {n: text for n, text in data.faults.items() if not _lacks_cell(data.structures[n])}
+    elsewhere = [
+        n for n in data.faults if _lacks_cell(data.structures[n]) or not _has_state(data.structures[n])
+    ]
+    faults = {n: text for n, text in data.faults.items() if n not in elsewhere}
     if faults:
         first = next(iter(faults))
         return error(
@@ -84,6 +87,15 @@ def geometry(data: Dataset) -> Verdict:
     return ok(f"nearest neighbours at {middle:.2f} × the sum of covalent radii (median)")
 
 
+def _has_state(atoms: Atoms) -> bool:
+    """Whether charge and spin are whole numbers; `charge_and_spin` says so where they are not."""
+    try:
+        stated_charge(atoms), stated_spin(atoms)
+    except StructureError:
+        return False
+    return True
+
+
 def charge_and_spin(data: Dataset) -> Verdict:
     """(Σ Z − q + 2S) even and 2S ≤ Σ Z − q, for multiplicity 2S+1 ≥ 1 and whole q, in every frame by itself.
 
@@ -95,11 +107,10 @@ def charge_and_spin(data: Dataset) -> Verdict:
     silent: list[int] = []
     charges: set[int] = set()
     for number, atoms in enumerate(data.structures):
-        try:
-            stated, spin = stated_charge(atoms), stated_spin(atoms)
-        except StructureError:
+        if not _has_state(atoms):
             senseless.append(number)
             continue
+        stated, spin = stated_charge(atoms), stated_spin(atoms)
         charge, multiplicity = stated or 0, spin or 1
         charges.add(charge)
         if stated is None:

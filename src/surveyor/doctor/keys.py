@@ -8,6 +8,7 @@ import numpy as np
 
 from surveyor.doctor.dataset import Dataset, Role
 from surveyor.doctor.findings import Verdict, error, frames_text, ok, warning
+from surveyor.structures.label_keys import acted_on, is_isolated_atom
 from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY
 
 RENAME = "atoms.info['REF_energy'] = …; atoms.arrays['REF_forces'] = …, then write the file again"
@@ -29,6 +30,11 @@ def keys(data: Dataset) -> Verdict:
         return error(f"labels under several names: {found}", f"use one pair of names: {RENAME}")
     if data.role in (Role.POOL, Role.TARGET):
         return ok(f"{found}: not read as labels")
+    if names.keys() == {"energy", "forces"}:
+        text = f"{found}: read as labels, in ASE's units"
+        if data.role.needs_labels:
+            return ok(text)
+        return warning(f"{text}; other programs look for {ENERGY_KEY} and {FORCES_KEY}", RENAME)
     text = f"{found}: not read as labels, which are {ENERGY_KEY} and {FORCES_KEY}"
     if data.role.needs_labels:
         return error(text, RENAME)
@@ -43,6 +49,7 @@ def missing_labels(data: Dataset) -> Verdict:
     """Where one frame has an energy and forces, every frame has both."""
     no_energy = np.array([name is None for name in data.energy_name])
     no_forces = np.array([name is None for name in data.forces_name])
+    no_forces &= ~np.array([is_isolated_atom(atoms) for atoms in data.structures])  # an energy is enough
     lacking = no_energy | no_forces
     if not lacking.any():
         return ok(f"{len(data)} of {len(data)} frames have both")
@@ -97,3 +104,15 @@ def placeholders(data: Dataset) -> Verdict:
             "zeros that stand for 'not computed' would be learnt: take the frames out or compute the forces",
         )
     return ok("no zeros in the place of forces")
+
+
+def acting_keys(data: Dataset) -> Verdict:
+    """No key beside the labels on which mace-torch's reader acts, weights of frames above all."""
+    found = Counter(key for atoms in data.structures for key in acted_on(atoms))
+    if not found:
+        return ok("none")
+    names = ", ".join(f"{key} in {n} of {len(data)} frames" for key, n in found.most_common())
+    return warning(
+        f"{names}: mace-torch acts on these; campaigns take them off and train on all labels alike",
+        "take the keys out of the file if other programs train on it",
+    )

@@ -13,6 +13,7 @@ from surveyor.doctor.dataset import Dataset
 from surveyor.doctor.fits import fit_counts
 from surveyor.errors import PotentialError
 from surveyor.progress import Progress
+from surveyor.structures.label_keys import is_isolated_atom
 from surveyor.types import Float64Array, IndexArray, Labels, Potential
 
 ATOMS = 16_000
@@ -35,6 +36,7 @@ class Sample:
     | predicted   | (m,)          | the potential's energy                                | eV   |
     | forces      | (m,) of (n,3) | label                                                 | eV/Å |
     | predicted_forces | (m,) of (n,3) | the potential's forces                           | eV/Å |
+    | predicted_stress | (m,) of (6,)  | the potential's stress; None where it gives none      | eV/Å³ |
     | failed      | (f,)          | frames whose prediction is NaN or inf                 |      |
     | eligible    |               | frames of the file that could have been drawn         |      |
     """
@@ -48,6 +50,7 @@ class Sample:
     predicted_forces: Sequence[Float64Array]
     failed: Sequence[int]
     eligible: int
+    predicted_stress: Sequence[Float64Array | None] = ()
 
     def __len__(self) -> int:
         return len(self.index)
@@ -76,6 +79,7 @@ def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int
             i
             for i in np.flatnonzero(data.labelled).tolist()
             if known.issuperset(data.structures[i].numbers.tolist())
+            and not is_isolated_atom(data.structures[i])
         ],
         dtype=np.intp,
     )
@@ -84,7 +88,7 @@ def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int
     kept: list[int] = []
     labels: list[Labels] = []
     failed: list[int] = []
-    for position, prediction in _predictions(potential, [data.structures[i] for i in index]):
+    for position, prediction in predictions(potential, [data.structures[i] for i in index]):
         progress.advance()
         if prediction is None:
             failed.append(int(index[position]))
@@ -101,12 +105,13 @@ def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int
         predicted=np.array([label.energy for label in labels]),
         forces=[forces for i in index if (forces := data.forces[i]) is not None],
         predicted_forces=[label.forces for label in labels],
+        predicted_stress=[label.stress for label in labels],
         failed=failed,
         eligible=len(eligible),
     )
 
 
-def _predictions(
+def predictions(
     potential: Potential, structures: Sequence[Atoms], chunk: int = 64
 ) -> Iterator[tuple[int, Labels | None]]:
     """Position and prediction; None where the potential gives NaN."""
@@ -119,7 +124,7 @@ def _predictions(
                 yield start, None
             else:
                 for offset, atoms in enumerate(block):
-                    for _, prediction in _predictions(potential, [atoms], 1):
+                    for _, prediction in predictions(potential, [atoms], 1):
                         yield start + offset, prediction
 
 

@@ -22,8 +22,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from surveyor.errors import LabellingError
 from surveyor.labelling.naming import absolute, by_content, origins
 from surveyor.labelling.printing import off_stdout
-from surveyor.labelling.real import NotRealError, real
 from surveyor.structures.identity import total_charge, total_spin
+from surveyor.structures.real import NotRealError, real
 from surveyor.types import Failure, Float64Array, Labels
 
 MOVED = 1e-6

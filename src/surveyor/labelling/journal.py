@@ -7,13 +7,13 @@ import errno
 import json
 import math
 import os
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from surveyor.errors import LabellingError
+from surveyor.labelling.shared_files import open_regular
 from surveyor.structures.writing import write_error
 
 
@@ -60,26 +60,18 @@ def own_file(path: Path, flags: int) -> Iterator[IO[bytes]]:
         LabellingError: it is no ordinary file.
     """
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for its other end.
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        descriptor = open_regular(path, flags)
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENXIO):
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EINVAL):
             raise
-        raise _not_ours(path) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _not_ours(path)
+        raise LabellingError(
+            f"{path} is a symbolic link, a pipe or the like",
+            expected="an ordinary file that Surveyor wrote",
+            todo="see who put it there, and move it away",
+        ) from error
     mode = "rb" if flags & (os.O_WRONLY | os.O_RDWR) == 0 else "r+b" if flags & os.O_RDWR else "ab"
     with open(descriptor, mode, buffering=0) as file:  # noqa: PTH123  (a descriptor, not a path)
         yield file
-
-
-def _not_ours(path: Path) -> LabellingError:
-    return LabellingError(
-        f"{path} is a symbolic link, a pipe or the like",
-        expected="an ordinary file that Surveyor wrote",
-        todo="see who put it there, and move it away",
-    )
 
 
 def _keep_name(path: Path) -> None:

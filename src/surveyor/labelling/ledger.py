@@ -15,10 +15,12 @@ from ase import Atoms
 
 from surveyor.errors import LabellingError, StructureError, SurveyorError, notice
 from surveyor.labelling.journal import Journal, append_durably, cut, own_file
+from surveyor.labelling.names import check_method_name
 from surveyor.labelling.screening import DOUBT
 from surveyor.labelling.sealing import Scan, recover, scan, seal, unseal, why_unreadable
 from surveyor.structures.identity import essential, structure_id
 from surveyor.structures.labels import with_labels
+from surveyor.structures.real import NotRealError, real
 from surveyor.structures.writing import atomic_write, write_error
 from surveyor.types import Failure, Labels
 
@@ -54,7 +56,7 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, method: str, *, read_only: bool = False, paid: int = 0) -> None:
-        self.path = folder / f"{method}.extxyz"
+        self.path = folder / f"{check_method_name(method, str(folder))}.extxyz"
         self.read_only = read_only
         self._structures: dict[str, Atoms] = {}
         if not read_only:
@@ -264,12 +266,16 @@ def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
     Raises:
         LabellingError: the label is not of real, finite numbers.
     """
-    if fault := labels.fault(len(atoms)):
+    try:
+        real(labels.energy, (), "energy"), real(labels.forces, (len(atoms), 3), "forces")
+        if labels.stress is not None:
+            real(labels.stress, (6,), "stress")
+    except NotRealError as error:
         raise LabellingError(
-            f"label {name} is none: {fault}",
+            f"label {name} is none: {error}",
             expected="real, finite numbers: an energy, forces (atoms, 3), perhaps a stress of six components",
             todo="compute it again",
-        )
+        ) from error
     labelled = with_labels(essential(atoms), labels)
     if labels.core_seconds:
         labelled.info[COST] = round(labels.core_seconds, 3)

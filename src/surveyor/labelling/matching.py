@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
 from surveyor.errors import StructureError
+from surveyor.labelling.likely import Candidates
+from surveyor.labelling.rigid import balance, undecided
 from surveyor.structures.comparison import compare
 from surveyor.structures.identity import stated_charge, stated_spin, structure_id, total_charge, total_spin
-from surveyor.types import Labels
+from surveyor.types import Float64Array, IndexArray, Labels
 
 TOLERANCE = 1e-3
 """Å; positions printed with three decimals still match."""
 
-NET_TORQUE = 0.02
-"""As a share of Σ|r × F|: more than that, and positions and forces are not in one frame."""
+STATES = ("initial_magmoms", "initial_charges")
+"""What a structure may carry atom by atom that its label depends on."""
 
-SMALL_TORQUE = 0.05
-"""eV; Σ|r × F| below it says nothing."""
+SAME_STATE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,103 +43,141 @@ class Match:
     reason: str = ""
 
 
-def match(
-    result: Atoms, labels: Labels, batch: Mapping[str, Atoms], *, tolerance: float = TOLERANCE, align: bool
-) -> Match:
-    """The one structure of the batch that the result is of.
+def match(result: Atoms, labels: Labels, batch: Candidates, *, align: bool, certain: bool = False) -> Match:
+    """The one structure of the batch that the result is of, if its forces belong to its geometry.
 
     The content decides: the same elements at the same places within the tolerance, with the atoms in any
     order, and the same charge and spin where the result names them. An equal content hash goes before near
     ones, and the id that a result carries decides among near ones. A result that was moved or turned is of no
-    structure unless `align` is set: then both are undone and the forces turned back, F → F Rᵀ, if the net
-    torque says that positions and forces are in one frame.
+    structure unless `align` is set: then both are undone and the forces turned back, F → F Rᵀ.
+
+    The forces on an isolated molecule must leave neither a net force nor a net torque. Where the atoms were
+    turned or reordered, the torque also has to tell that the forces went along.
 
     Args:
         labels: of the result.
-        batch: id → structure.
-        tolerance: largest displacement of an atom, Å.
         align: undo shift and rotation of molecules.
+        certain: positions and forces stand in one frame and one order, whatever it is.
     """
     carried = result.info.get("surveyor_id")
     carried = None if carried is None else str(carried)
-    places = [_place(result, labels, name, atoms, tolerance) for name, atoms in batch.items()]
+    likely = dict(batch.like(result))
+    places = [_place(result, labels, name, atoms, batch.tolerance, certain) for name, atoms in likely.items()]
     if align and not any(place.name for place in places):
         places = [
-            _turned_back(result, labels, name, atoms, tolerance, place)
-            for place, (name, atoms) in zip(places, batch.items(), strict=True)
+            _turned_back(result, labels, name, atoms, batch.tolerance, certain, place)
+            for place, (name, atoms) in zip(places, likely.items(), strict=True)
         ]
     near = {place.name: place for place in places if place.name}
     if not near:
-        return _no_match(places)
-    exact = [name for name in near if _same_content(result, batch[name], name)]
-    chosen = exact or ([carried] if carried in near else list(near))
+        return _no_match(places, result, labels, batch)
+    exact = [name for name in near if _same_content(result, likely[name], name)]
+    chosen = exact or list(near)
+    if len(chosen) > 1 and carried in chosen:
+        chosen = [carried]
     if len(chosen) > 1:
         names = ", ".join(name[:8] for name in chosen)
         return Match(None, reason=f"ambiguous: {len(chosen)} structures are like it: {names}")
-    if carried in batch and carried != chosen[0]:
+    if carried in batch.structures and carried != chosen[0]:
         return Match(
-            None, reason=f"carries the id {str(carried)[:8]}, but its geometry is that of {chosen[0][:8]}"
+            None, reason=f"carries the id {carried[:8]}, but its geometry is that of {chosen[0][:8]}"
         )
-    return near[chosen[0]]
+    return near[chosen[0]] if near[chosen[0]].labels is not None else replace(near[chosen[0]], name=None)
 
 
 def _same_content(result: Atoms, atoms: Atoms, name: str) -> bool:
-    """Equal content hashes, where a result that does not name charge and spin has those of the structure."""
+    """Equal content hashes, where a result that does not name its state has that of the structure."""
     trial = Atoms(result.numbers, result.positions, cell=result.cell, pbc=result.pbc)
     trial.info = {"total_charge": total_charge(atoms), "total_spin": total_spin(atoms)}
+    for key in STATES:
+        if atoms.has(key):
+            trial.set_array(key, atoms.arrays[key])
     return structure_id(trial) == name
 
 
-def _no_match(places: list[Match]) -> Match:
-    if not places:
+def _no_match(places: list[Match], result: Atoms, labels: Labels, batch: Candidates) -> Match:
+    if not batch.structures:
         return Match(None, reason="the batch is empty")
+    if not places:
+        name, atoms = batch.nearest(result)
+        places = [_place(result, labels, name, atoms, batch.tolerance, False)]
     closest = min(places, key=lambda place: place.offset)
-    more = len(places) > 1 and np.isfinite(closest.offset)
+    more = len(batch.structures) > 1 and np.isfinite(closest.offset)
     return Match(
         None, reason=f"like nothing of the batch; the closest: {closest.reason}" if more else closest.reason
     )
 
 
-def _place(result: Atoms, labels: Labels, name: str, atoms: Atoms, tolerance: float) -> Match:
-    """The result as one of this structure, or the reason why it is not."""
-    try:
-        states = [
-            ("total_charge", stated_charge(result), total_charge(atoms)),
-            ("total_spin", stated_spin(result), total_spin(atoms)),
-        ]
-    except StructureError as error:
-        return Match(None, offset=np.inf, reason=error.got)
-    for key, said, wanted in states:
-        if said is not None and said != wanted:
-            return Match(None, offset=np.inf, reason=f"{key} {said}, not {wanted}")
+def _place(result: Atoms, labels: Labels, name: str, atoms: Atoms, tolerance: float, certain: bool) -> Match:
+    """The result as one of this structure, or the reason why it is not.
+
+    A name without labels: it is of this structure, but its forces cannot be.
+    """
+    if reason := _other_state(result, atoms):
+        return Match(None, offset=np.inf, reason=reason)
     found = compare(atoms, result, tolerance)
     if found.order is not None:
         forces = labels.forces[found.order]
-        return Match(name, Labels(labels.energy, forces, labels.stress), found.offset)
-    superposed = _superposed(result, atoms, tolerance)
-    if superposed is None:
+        if reason := _other_arrays(result, atoms, found.order):
+            return Match(None, offset=np.inf, reason=reason)
+        if not atoms.pbc.any() and (reason := _misfit(atoms.positions, forces, labels.forces, certain)):
+            return Match(name, None, found.offset, f"{name[:8]}: {reason}")
+        return Match(name, replace(labels, forces=forces), found.offset)
+    if _superposed(result, atoms, tolerance) is None:
         return Match(None, offset=found.offset, reason=found.reason)
     return Match(
         None, offset=0.0, reason=f"{name[:8]}, moved or turned as a whole; --align turns the forces back"
     )
 
 
+def _misfit(positions: Float64Array, moved: Float64Array, unmoved: Float64Array, certain: bool) -> str:
+    """Why these forces are not known to be those of a molecule at these positions, or empty."""
+    if fault := balance(positions, moved).fault:
+        return f"positions and forces are not in one frame or order: {fault}"
+    if not certain and (doubt := undecided(positions, moved, unmoved)):
+        return f"turned or reordered, and {doubt}; give it as it was exported, or the program's own output"
+    return ""
+
+
+def _other_state(result: Atoms, atoms: Atoms) -> str:
+    """Why charge or spin say that it is another structure, or empty."""
+    try:
+        states = [
+            ("total_charge", stated_charge(result), total_charge(atoms)),
+            ("total_spin", stated_spin(result), total_spin(atoms)),
+        ]
+    except StructureError as error:
+        return error.got
+    differing = [f"{key} {said}, not {wanted}" for key, said, wanted in states if said not in (None, wanted)]
+    return differing[0] if differing else ""
+
+
+def _other_arrays(result: Atoms, atoms: Atoms, order: IndexArray) -> str:
+    """Why magnetic moments or charges of the atoms say that it is another structure, or empty.
+
+    A result that names none, or zeros throughout, says nothing.
+    """
+    for key in STATES:
+        if not (result.has(key) and atoms.has(key)):
+            continue
+        here, there = result.arrays[key][order], atoms.arrays[key]
+        if here.shape != there.shape or (here.any() and np.abs(here - there).max() > SAME_STATE):
+            return f"{key} are not those of the structure"
+    return ""
+
+
 def _turned_back(
-    result: Atoms, labels: Labels, name: str, atoms: Atoms, tolerance: float, place: Match
+    result: Atoms, labels: Labels, name: str, atoms: Atoms, tolerance: float, certain: bool, place: Match
 ) -> Match:
     """The result with shift and rotation undone; `place` where there is none to undo."""
     superposed = _superposed(result, atoms, tolerance)
     if superposed is None or not np.isfinite(place.offset):
         return place
     rotation, offset = superposed
-    torques = np.cross(result.positions - result.positions.mean(axis=0), labels.forces)
-    total = float(np.linalg.norm(torques, axis=1).sum())
-    net = float(np.linalg.norm(torques.sum(axis=0)))
-    # Forces of a relaxed structure are noise, and so is their torque.
-    if total > SMALL_TORQUE and net > NET_TORQUE * total:
-        reason = f"{name[:8]}, turned; positions and forces are not in one frame: net torque {net:.3g} eV"
-        return Match(None, offset=0.0, reason=reason)
-    return Match(name, Labels(labels.energy, rotation.apply(labels.forces), labels.stress), offset)
+    forces = rotation.apply(labels.forces)
+    if reason := _misfit(atoms.positions, forces, labels.forces, certain):
+        return Match(None, offset=0.0, reason=f"{name[:8]}: {reason}")
+    return Match(name, replace(labels, forces=forces), offset)
 
 
 def _superposed(result: Atoms, atoms: Atoms, tolerance: float) -> tuple[Rotation, float] | None:

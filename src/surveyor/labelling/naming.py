@@ -127,6 +127,13 @@ def absolute(settings: Any, key: str = "") -> Any:
     return settings if path is None else type(settings)(path.absolute())
 
 
+_WRITTEN = re.compile(
+    r"(?:^|_)(?:log|txt|std)?_?(?:log|txt|out|output|err|traj|trajectory|tmp|scratch|cache)"
+    r"_?(?:file|path|dir|folder|name)?$",
+    re.IGNORECASE,
+)
+"""Keys of what a calculation writes: its content decides nothing, and it belongs into the scratch folder."""
+
 _OF_PATHS = re.compile("model|file|path|dir|folder|potential|param", re.IGNORECASE)
 
 
@@ -134,8 +141,10 @@ def named_path(value: object, key: str = "") -> Path | None:
     """The file or folder that a setting names, where there is one.
 
     A bare word, such as `pbe`, names one only where its key speaks of files: a functional is no folder that
-    happens to bear its name.
+    happens to bear its name. What a calculation writes, such as its log, is none of its inputs.
     """
+    if _WRITTEN.search(key):
+        return None
     if not isinstance(value, Path) and not (isinstance(value, str) and 0 < len(value) < 4096):
         return None
     if not re.search(r"[./\\]", str(value)) and not _OF_PATHS.search(key):

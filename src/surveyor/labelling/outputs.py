@@ -14,8 +14,8 @@ from ase.calculators.calculator import CalculationFailed
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from surveyor.labelling.printed import Pattern
-from surveyor.labelling.real import real
 from surveyor.structures.comparison import compare
+from surveyor.structures.real import real
 from surveyor.types import Float64Array
 
 STDOUT = "stdout"

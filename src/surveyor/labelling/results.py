@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from surveyor.errors import LabellingError, notice
-from surveyor.labelling.real import NotRealError, real
 from surveyor.labelling.shared_files import read_regular
+from surveyor.structures.real import NotRealError, real
 from surveyor.structures.writing import atomic_write
 from surveyor.types import Failure, Labels
 

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from pathlib import Path
 
 from surveyor.errors import LabellingError
+from surveyor.labelling.names import is_structure_id
 from surveyor.structures.identity import ID_LENGTH
 
 SMALL = 10_000
 """Bytes of an order or a claim, at most."""
-
-_ID = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}")
-
-
-def is_id(name: str) -> bool:
-    """Whether this is the id of a structure; nothing else becomes a file name."""
-    return _ID.fullmatch(name) is not None
 
 
 def file_of(folder: Path, name: str, suffix: str) -> Path:
@@ -28,18 +21,19 @@ def file_of(folder: Path, name: str, suffix: str) -> Path:
     Raises:
         LabellingError: the name is no id.
     """
-    if not is_id(name):
+    if not is_structure_id(name):
         raise LabellingError(f"{name[:60]!r} is no id of a structure", expected=f"{ID_LENGTH} hex digits")
     return folder / f"{name}.{suffix}"
 
 
-def open_regular(path: Path) -> int:
-    """A descriptor to read a regular file.
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> int:
+    """A descriptor of a regular file.
 
     Raises:
         OSError: there is none, or it is a link, a folder, a pipe.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    # Without O_NONBLOCK, opening a pipe would wait for its other end.
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "no regular file", str(path))

@@ -27,8 +27,9 @@ from typing import Any
 from surveyor.errors import LabellingError, SurveyorError
 from surveyor.labelling import results
 from surveyor.labelling.claims import STALE, claim, heartbeat, in_flight
+from surveyor.labelling.names import is_structure_id
 from surveyor.labelling.results import Order, Result, set_aside
-from surveyor.labelling.shared_files import SMALL, create, file_of, is_id, open_regular, read_regular
+from surveyor.labelling.shared_files import SMALL, create, file_of, open_regular, read_regular
 from surveyor.structures.writing import write_error
 
 RETRY_WRITE = 2.0
@@ -56,7 +57,7 @@ def spool_of(root: Path, method: str) -> Path:
 def set_old_aside(root: Path) -> None:
     """Results of the layout before this one, without a method: nobody can say which method they are of."""
     for path in root.iterdir() if root.is_dir() else ():
-        if not is_id(path.stem) or path.suffix not in (".order", ".claim", ".json"):
+        if not is_structure_id(path.stem) or path.suffix not in (".order", ".claim", ".json"):
             continue
         if path.suffix == ".json":
             set_aside(path, "a result that does not say by which method it is")
@@ -192,7 +193,11 @@ def read_result(folder: Path, placed: Order, n_atoms: int) -> Result | None:
 
 def finished(folder: Path) -> list[str]:
     """Names of the results that wait to be collected."""
-    return sorted(path.stem for path in folder.glob("*.json") if is_id(path.stem)) if folder.is_dir() else []
+    return (
+        sorted(path.stem for path in folder.glob("*.json") if is_structure_id(path.stem))
+        if folder.is_dir()
+        else []
+    )
 
 
 def forget(folder: Path, name: str) -> None:
@@ -212,7 +217,11 @@ def sweep(folder: Path, wanted: Iterable[str]) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if path.suffix in (".order", ".claim", ".json") and is_id(path.stem) and path.stem not in keep:
+        if (
+            path.suffix in (".order", ".claim", ".json")
+            and is_structure_id(path.stem)
+            and path.stem not in keep
+        ):
             forget(folder, path.stem)
         elif path.suffix == ".tmp" or path.name == ".clock":
             # Written by a process that died in the middle; a living one has renamed it long before.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from surveyor.errors import TrainingError
 from surveyor.metrics import element_offsets, residuals
@@ -46,3 +47,25 @@ def shifted_to(potential: Potential, structures: Sequence[Atoms]) -> Potential:
     """
     shiftable = require(potential, Shiftable, "fitting reference energies to labels")
     return shiftable.with_reference_shifts(refit_reference_energies(potential, structures))
+
+
+def shifts_to(
+    own: Mapping[int, float], references: Mapping[int, float], structures: Sequence[Atoms]
+) -> dict[int, float]:
+    """Shifts of the atomic energies to given ones; elements that are not given keep theirs.
+
+    Args:
+        own: atomic number → energy in the potential, eV.
+        references: atomic number → energy of the isolated atom, eV.
+        structures: whose elements must be given.
+
+    Raises:
+        TrainingError: an element of the structures is not.
+    """
+    lacking = {int(z) for atoms in structures for z in atoms.numbers} - references.keys()
+    if lacking:
+        raise TrainingError(
+            f"no isolated atom of {', '.join(chemical_symbols[z] for z in sorted(lacking))}",
+            expected="one of every element that is trained on",
+        )
+    return {z: references[z] - energy if z in references else 0.0 for z, energy in own.items()}

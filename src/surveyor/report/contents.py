@@ -11,8 +11,9 @@ from typing import Any
 from ase import Atoms
 
 from surveyor.campaign import CampaignRecord, read_campaign
+from surveyor.campaign.extension import Extension, read_extensions
 from surveyor.campaign.latent_map import LatentMap, read_map
-from surveyor.campaign.records import read_json, round_folder
+from surveyor.campaign.records import read_json, read_picks, round_folder
 from surveyor.labelling import Ledger
 from surveyor.specs import read_yaml
 from surveyor.structures import read_structures, structure_id
@@ -44,6 +45,7 @@ class Contents:
     | ledger  | labels and failures                                                                  |
     | picks   | of all rounds, those of the round in progress too                                    |
     | map     | where the structures lie; None before the first round is done                        |
+    | extensions | what was added to pool and labels since the start                                 |
     | config  | the configuration; empty for campaigns that were started from Python                 |
     """
 
@@ -55,6 +57,7 @@ class Contents:
     map: LatentMap | None
     config: Mapping[str, Any]
     config_text: str
+    extensions: tuple[Extension, ...] = ()
 
     @cached_property
     def labelled(self) -> dict[str, Atoms]:
@@ -103,6 +106,7 @@ def read_contents(folder: Path) -> Contents:
         map=read_map(folder),
         config=dict(read_yaml(config) or {}) if config.is_file() else {},
         config_text=config.read_text(encoding="utf-8") if config.is_file() else "",
+        extensions=read_extensions(folder),
     )
 
 
@@ -113,6 +117,7 @@ def _picks(folder: Path, in_progress: int, ledger: Ledger) -> list[Pick]:
         path = round_folder(folder, number) / "selection.json"
         if not path.is_file():
             continue
+        _ = read_picks(path)  # ids and indices are what they should be
         for pick in read_json(path)["picks"]:
             name = pick["id"]
             outcome = "failed" if name in failures else "waiting"

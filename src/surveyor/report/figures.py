@@ -73,4 +73,5 @@ def figures(contents: Contents) -> dict[str, Any]:
         "labels_per_core_hour": costs.labels_per_core_hour,
         "training_settings": last.get("training_settings"),
         "forgetting": last.get("forgetting"),
+        "added": [asdict(addition) for addition in contents.extensions],
     }

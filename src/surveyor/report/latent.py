@@ -56,6 +56,8 @@ def map_view(contents: Contents) -> MapView | None:
                 x, y = places[index].tolist()
                 marks.append(Mark(str(atoms.info["surveyor_id"]), x, y, kind))
     for pick in contents.picks:
+        if pick.index >= len(found.pool):
+            continue  # added since; the next round draws the map again
         x, y = found.pool[pick.index].tolist()
         marks.append(Mark(pick.id, x, y, "pick", pick.round, pick.outcome))
     shares = [f"{100 * share:.0f} % of the variance" for share in found.explained]

@@ -11,6 +11,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from surveyor.errors import StructureError
 from surveyor.structures.identity import structure_id, with_state
+from surveyor.structures.real import NotRealError, real
 from surveyor.types import Float64Array, Labels
 
 ENERGY_KEY = "REF_energy"
@@ -49,41 +50,35 @@ def labels_of(atoms: Atoms, where: str = "structure") -> Labels:
             expected=f"info['{ENERGY_KEY}'] in eV and arrays['{FORCES_KEY}'] in eV/Å",
             todo="label the structure, or rename the keys of your file to REF_energy and REF_forces",
         )
-    energy = _numbers(atoms.info[ENERGY_KEY], [(), (1,)], f"{where}: {ENERGY_KEY}")
-    forces = _numbers(atoms.arrays[FORCES_KEY], [(len(atoms), 3)], f"{where}: {FORCES_KEY}")
-    return Labels(energy=float(energy.item()), forces=forces, stress=_stress_of(atoms, where))
+    energy = _numbers(atoms.info[ENERGY_KEY], (), f"{where}: {ENERGY_KEY}")
+    forces = _numbers(atoms.arrays[FORCES_KEY], (len(atoms), 3), f"{where}: {FORCES_KEY}")
+    return Labels(energy=float(energy), forces=forces, stress=_stress_of(atoms, where))
 
 
 def _stress_of(atoms: Atoms, where: str) -> Float64Array | None:
     if STRESS_KEY not in atoms.info:
         return None
-    stress = _numbers(atoms.info[STRESS_KEY], [(6,), (9,), (3, 3)], f"{where}: {STRESS_KEY}")
-    return stress if stress.size == 6 else full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
+    value = atoms.info[STRESS_KEY]
+    shape = np.array(value, dtype=object).shape
+    if shape not in ((9,), (3, 3)):
+        return _numbers(value, (6,), f"{where}: {STRESS_KEY}")
+    return full_3x3_to_voigt_6_stress(_numbers(value, shape, f"{where}: {STRESS_KEY}").reshape(3, 3))
 
 
-def _numbers(value: object, shapes: list[tuple[int, ...]], what: str) -> Float64Array:
-    """Finite real numbers of one of the shapes.
+def _numbers(value: object, shape: tuple[int, ...], what: str) -> Float64Array:
+    """Finite real numbers of this shape.
 
     Raises:
-        StructureError: they are of another kind or shape, masked, or not finite.
+        StructureError: they are something else.
     """
     try:
-        found = np.asarray(value)
-    except ValueError:  # lists of different lengths
-        found = np.asarray(None)
-    if found.dtype.kind not in "iuf":
-        raise StructureError(f"{what} is no real number: {str(value)[:60]}", expected="numbers in eV and Å")
-    if found.shape not in shapes:
+        return real(value, shape, what)
+    except NotRealError as error:
         raise StructureError(
-            f"{what} of shape {found.shape}", expected=f"shape {' or '.join(map(str, shapes))}"
-        )
-    if np.ma.is_masked(value) or not np.isfinite(found).all():
-        raise StructureError(
-            f"{what} holds NaN or inf, or is masked",
-            expected="finite numbers",
+            str(error),
+            expected="finite real numbers, energy in eV, forces (atoms, 3) in eV/Å, stress of six in eV/Å³",
             todo="take the frame out, or label it again",
-        )
-    return found.astype(np.float64)
+        ) from error
 
 
 def with_labels(atoms: Atoms, labels: Labels) -> Atoms:

@@ -55,9 +55,20 @@ def count_structures(path: str | Path) -> int:
     path = Path(path)
     check_file(path)
     if _holds_xyz(path):
-        with _told(path), open_text(path) as stream:
-            return sum(1 for _ in cut(stream, path))
+        return sum(1 for _ in xyz_frames(path))
     return sum(1 for _ in read_structures(path, check=False))
+
+
+def xyz_frames(path: Path) -> Iterator[str]:
+    """The text of each frame of an xyz file, compressed or not.
+
+    Raises:
+        StructureError: a frame does not begin with its number of atoms, or is cut short.
+    """
+    check_file(path)
+    with _told(path), open_text(path) as stream:
+        for lines in cut(stream, path):
+            yield "".join(lines)
 
 
 def is_xyz(path: Path) -> bool:

@@ -11,7 +11,8 @@ from ase import Atoms
 from surveyor.benchmark.tasks.frames import Frames, Groups
 from surveyor.config import LabelConfig
 from surveyor.config.schema import Strict
-from surveyor.structures import labels_of, read_structures
+from surveyor.structures import read_structures
+from surveyor.structures.label_keys import read_labelled
 
 SHOWN = 60
 """Frames of a kind on the map of the latent space."""
@@ -36,14 +37,14 @@ class FilesOptions(Strict):
 
 def files(options: FilesOptions, seed: int) -> Frames:
     """The files as they are."""
-    pool = list(read_structures(options.pool))
     calculator = None if options.labels == "oracle" else options.labels
-    if calculator is None:
-        for number, atoms in enumerate(pool):
-            labels_of(atoms, f"{options.pool.name}, frame {number}")
+    pool, test = (
+        list(read_labelled(path).structures if calculator is None else read_structures(path))
+        for path in (options.pool, options.test)
+    )
     return Frames(
         pool=pool,
-        test=list(read_structures(options.test)),
+        test=test,
         target=list(read_structures(options.target)) if options.target else [],
         latent=_latent(pool, np.random.default_rng(seed)),
         labels=calculator,

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,10 @@ from surveyor.potentials.mace.potential import MacePotential
 from surveyor.potentials.mace.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out_head, write_replay
 from surveyor.potentials.mace.run import run_mace_trainer
 from surveyor.potentials.mace.weights import PARTS, check_moved, check_references, moved_weights
-from surveyor.potentials.references import refit_reference_energies
+from surveyor.potentials.references import refit_reference_energies, shifts_to
 from surveyor.structures.identity import with_state
-from surveyor.structures.labels import labels_of
+from surveyor.structures.label_keys import is_isolated_atom, without_acting_keys
+from surveyor.structures.labels import STRESS_KEY, labels_of
 from surveyor.structures.writing import atomic_write, write_structures
 from surveyor.types import Potential
 
@@ -86,9 +87,9 @@ class FineTuningSettings:
 class FineTuning:
     """Trainer: pretrained weights and labelled structures in, a better potential out.
 
-    Per-element reference energies are re-fitted to the training labels first, the potential keeps all its
-    elements, and the weights of the best validation loss win. What the trainer really did is checked against
-    what it was told, and left in `workdir/settings.json`.
+    Per-element reference energies are re-fitted to the training labels first, or those that are given; the
+    potential keeps all its elements, and the weights of the best validation loss win. What the trainer really
+    did is checked against what it was told, and left in `workdir/settings.json`.
 
     Args:
         settings: see `FineTuningSettings`.
@@ -119,6 +120,7 @@ class FineTuning:
         *,
         seed: int,
         workdir: Path,
+        references: Mapping[int, float] | None = None,
     ) -> MacePotential:
         if not isinstance(start, MacePotential):
             raise TrainingError(f"a {type(start).__name__} to fine-tune", expected="a MACE potential")
@@ -127,10 +129,18 @@ class FineTuning:
         for number, atoms in enumerate([*train, *valid]):
             _check_structure(atoms, f"training structure {number}")
         # A checkpoint of an interrupted training would be taken for the best one of this training.
+        if workdir.is_symlink():
+            workdir.unlink()
         shutil.rmtree(workdir, ignore_errors=True)
         workdir.mkdir(parents=True)
-        shifts = refit_reference_energies(start, train)
-        references = {z: energy + shifts[z] for z, energy in start.reference_energies().items()}
+        # Nothing that mace's reader acts on goes with the labels: every label counts alike.
+        train, valid = ([without_acting_keys(atoms) for atoms in part] for part in (train, valid))
+        shifts = (
+            shifts_to(start.reference_energies(), references, [*train, *valid])
+            if references
+            else refit_reference_energies(start, train)
+        )
+        energies = {z: energy + shifts[z] for z, energy in start.reference_energies().items()}
         foundation = workdir / "start.model"
         # mace copies everything of the same shape from the model that it starts from: with one head also the
         # reference energies, over those of E0s. With replay they are those of the replay head.
@@ -139,7 +149,7 @@ class FineTuning:
         write_structures(workdir / "train.extxyz", [with_state(atoms) for atoms in train] * mix.repeats)
         write_structures(workdir / "valid.extxyz", map(with_state, valid or train))
         n_epoch = len(train) * mix.repeats + mix.replayed
-        options = {**self._options(start, foundation, n_epoch, references, seed), **of_mode}
+        options = {**self._options(start, foundation, n_epoch, energies, seed), **of_mode}
         path = run_mace_trainer(
             options,
             workdir=workdir,
@@ -153,10 +163,12 @@ class FineTuning:
             else MacePotential.load(path, device=device)
         )
         settings = {
-            **self._check(start, tuned, references),
+            **self._check(start, tuned, energies),
+            "references": "isolated atoms" if references else "fitted to the labels",
             "replayed_structures": mix.replayed,
             "repeats": mix.repeats,
-            **effective_settings(TrainerRun.read(workdir, "potential", seed), options),
+            **(used := effective_settings(TrainerRun.read(workdir, "potential", seed), options)),
+            **_stress(train, used),
         }
         text = json.dumps(settings, indent=1, allow_nan=False)
         atomic_write(workdir / SETTINGS_NAME, lambda file: file.write(f"{text}\n"))
@@ -225,6 +237,7 @@ class FineTuning:
             "E0s": repr(references),
             "energy_key": "REF_energy",
             "forces_key": "REF_forces",
+            "stress_key": "REF_stress",
             "loss": settings.loss,
             "energy_weight": settings.energy_weight,
             "forces_weight": settings.forces_weight,
@@ -246,9 +259,15 @@ class FineTuning:
         }
 
 
+def _stress(train: Sequence[Atoms], used: Mapping[str, object]) -> dict[str, object]:
+    """How many training structures carry a stress, and whether the loss has a term for it."""
+    n = sum(STRESS_KEY in atoms.info for atoms in train)
+    return {"stress_structures": n, "stress_used": bool(n and used.get("stress_weight"))}
+
+
 def _check_structure(atoms: Atoms, where: str) -> None:
     labels_of(atoms, where)
-    if len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom":
+    if is_isolated_atom(atoms):
         raise TrainingError(
             f"{where} is an isolated atom (config_type=IsolatedAtom)",
             expected="molecules or crystals: mace would set all reference energies by isolated atoms alone, "

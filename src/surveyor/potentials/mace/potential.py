@@ -272,9 +272,15 @@ class MacePotential:
     # ---- beyond prediction ------------------------------------------------------------------------
 
     def trainer(self, settings: Mapping[str, Any], replay: Sequence[Atoms] = ()) -> Trainer:
-        """mace-torch's own trainer; the settings are those of `FineTuningSettings`."""
-        from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+        """mace-torch's own trainer; the settings are those of `FineTuningSettings`.
 
+        Raises:
+            TrainingError: it cannot start from this model, or a setting is not to be had.
+        """
+        from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+        from surveyor.potentials.mace.trainable import check_trainable
+
+        check_trainable(self)
         return FineTuning(FineTuningSettings(**settings), replay=replay)
 
     def with_random_weights(self, seed: int) -> MacePotential:
