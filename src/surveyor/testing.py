@@ -92,8 +92,12 @@ def predictions(potential: Potential, structures: Sequence[Atoms]) -> None:
     if potential.predict([]) != []:
         raise PotentialError("predict([]) is not empty", expected="[]")
     for number, (atoms, labels) in enumerate(zip(structures, together, strict=True)):
-        if fault := labels.fault(len(atoms)):
-            raise PotentialError(f"predict, structure {number}: {fault}", expected="finite energy and forces")
+        whole = labels.forces.shape == (len(atoms), 3) and np.isfinite([labels.energy, *labels.forces.flat])
+        if not np.all(whole):
+            raise PotentialError(
+                f"predict, structure {number}: energy {labels.energy}, forces {labels.forces.shape}",
+                expected=f"finite numbers, forces ({len(atoms)}, 3)",
+            )
         _same(f"structure {number} in a batch and alone", labels, potential.predict([atoms])[0], potential)
         trial = atoms.copy()
         trial.calc = potential.calculator()

@@ -33,15 +33,14 @@ def predictions(potential: Differentiable, structures: Sequence[Atoms]) -> list[
         forces = torch.zeros_like(positions) if slope is None else -slope
         ends = np.cumsum([len(atoms) for atoms in part])[:-1]
         each = np.split(forces.detach().cpu().double().numpy(), ends)
-        for atoms, energy, own in zip(part, energies.detach().cpu().double().tolist(), each, strict=True):
-            labels = Labels(energy, own)
-            if fault := labels.fault(len(atoms)):
+        for energy, own in zip(energies.detach().cpu().double().tolist(), each, strict=True):
+            if not (np.isfinite(energy) and np.isfinite(own).all()):
                 raise PotentialError(
-                    f"{potential.family}: the prediction of a structure holds {fault}",
+                    f"the {potential.family} potential predicts NaN or inf",
                     expected="finite energies and forces",
                     todo="look for atoms nearly on top of each other",
                 )
-            found.append(labels)
+            found.append(Labels(energy, own))
     return found
 
 
