@@ -51,7 +51,7 @@ from surveyor.calibration import (
 from surveyor.features import Tangent, unit_mean_square
 from surveyor.metrics import residuals
 from surveyor.potentials import open_potential
-from surveyor.training.references import refit_reference_energies
+from surveyor.potentials.references import refit_reference_energies
 from surveyor.types import Features
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "h2-combustion-pool.extxyz"

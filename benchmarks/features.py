@@ -25,8 +25,11 @@ from mace import modules
 
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.potentials import open_potential
+from surveyor.potentials.batches import batches
+from surveyor.potentials.loop import energy_gradients
 from surveyor.potentials.mace import MacePotential
 from surveyor.potentials.opening import builtin_path
+from surveyor.potentials.parameters import parameter_names
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
 
@@ -87,19 +90,19 @@ def measure(
     potential: MacePotential, structures: Sequence[Atoms], repeats: int, dim: int
 ) -> dict[str, object]:
     """All tasks for one potential."""
-    names = potential.parameter_names()
+    names = parameter_names(potential.model)
     activations, tangent = Activations(potential), Tangent(potential, dim=dim)
     forces = ForceTangent(potential, probes=4, dim=dim)
     few = structures[:16]
 
     def energy() -> None:
         with torch.no_grad():
-            for batch in potential.batches(structures):
-                potential.model(potential.graph(batch), compute_force=False)["energy"].cpu()
+            for _, batch in batches(potential, structures):
+                potential.energies(batch).cpu()
 
     def energy_and_forces() -> None:
-        for batch in potential.batches(structures):
-            potential.model(potential.graph(batch), compute_force=True)["forces"].cpu()
+        for _, batch in batches(potential, structures):
+            potential.model(batch.inputs, compute_force=True)["forces"].cpu()
 
     found = seconds(
         {
@@ -107,13 +110,13 @@ def measure(
             "forces": energy_and_forces,
             "activations": lambda: activations(structures),
             "tangent": lambda: tangent(structures),
-            "graphs": lambda: [potential.graph(batch) for batch in potential.batches(structures)],
+            "graphs": lambda: list(batches(potential, structures)),
         },
         repeats,
     )
     slow = seconds(
         {
-            "loop": lambda: list(potential.energy_gradients(few, names)),
+            "loop": lambda: list(energy_gradients(potential, few, names)),
             "tangent_force4": lambda: forces(few),
         },
         max(1, repeats // 4),

@@ -21,10 +21,10 @@ import numpy as np
 from surveyor.labelling import GFN2, compute
 from surveyor.metrics import errors, errors_but_offsets
 from surveyor.potentials import open_potential
+from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
 from surveyor.potentials.opening import BUILTIN, beside
+from surveyor.potentials.references import refit_reference_energies
 from surveyor.structures import read_structures, with_labels
-from surveyor.training import FineTuning, FineTuningSettings
-from surveyor.training.references import refit_reference_energies
 from surveyor.types import Labels
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "reactions"

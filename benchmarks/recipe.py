@@ -24,8 +24,8 @@ from surveyor.benchmark.scoring import Scores, Truth
 from surveyor.benchmark.tasks import prepare, read_task
 from surveyor.campaign.validation import split_validation
 from surveyor.potentials import open_potential
+from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
 from surveyor.structures import with_labels
-from surveyor.training import FineTuning, FineTuningSettings
 from surveyor.types import Labels
 
 RECIPES: dict[str, dict[str, Any]] = {

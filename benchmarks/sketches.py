@@ -32,6 +32,7 @@ from ase.io import read
 from surveyor.features import Tangent
 from surveyor.features.sketch import CountSketch
 from surveyor.potentials import open_potential
+from surveyor.potentials.parameters import parameter_names, parameter_sizes
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
 DIMS = (64, 128, 256, 512, 1024)
@@ -161,9 +162,9 @@ def main() -> None:
     exact = Tangent(potential, dim=None)(structures).values
     gradients = torch.from_numpy(exact).float()
     wanted = kernels(exact, atoms)
-    names = potential.parameter_names()
+    names = parameter_names(potential.model)
     shapes = [tuple(potential.model.get_parameter(name).shape) for name in names]
-    sizes = potential.parameter_sizes(names)
+    sizes = parameter_sizes(potential.model, names)
     makers: dict[str, Callable[[int, int], Sketch]] = {
         "Gaussian": lambda dim, seed: gaussian(sizes, dim, seed),
         "CountSketch": lambda dim, seed: count_sketch(sizes, dim, seed),

@@ -20,7 +20,7 @@ from surveyor.features import Tangent, unit_mean_square
 from surveyor.metrics import residuals
 from surveyor.posterior import Posterior
 from surveyor.potentials import open_potential
-from surveyor.training.references import refit_reference_energies
+from surveyor.potentials.references import refit_reference_energies
 from surveyor.types import Features, Float64Array
 
 

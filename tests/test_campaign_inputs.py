@@ -43,7 +43,7 @@ class Refit:
     """A trainer that costs nothing: it fits the reference energies."""
 
     def __call__(self, start: Any, train: Sequence[Atoms], valid: Sequence[Atoms], **_: Any) -> MacePotential:
-        from surveyor.training.references import refit_reference_energies
+        from surveyor.potentials.references import refit_reference_energies
 
         return start.with_reference_shifts(refit_reference_energies(start, [*train, *valid]))
 

@@ -53,7 +53,7 @@ class RefitTrainer:
         self.trained_on: list[set[str]] = []
 
     def __call__(self, start: Any, train: Sequence[Atoms], valid: Sequence[Atoms], **_: Any) -> MacePotential:
-        from surveyor.training.references import refit_reference_energies
+        from surveyor.potentials.references import refit_reference_energies
 
         self.trained_on.append({structure_id(atoms) for atoms in [*train, *valid]})
         return start.with_reference_shifts(refit_reference_energies(start, [*train, *valid]))

@@ -13,14 +13,14 @@ import torch
 from conftest import emt_labelled, rattled
 from surveyor.errors import TrainingError
 from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace.effective import TrainerRun, check_effective
+from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+from surveyor.potentials.mace.replay import cut_out_head, plan_mix, write_replay
+from surveyor.potentials.mace.run import run_mace_trainer
+from surveyor.potentials.mace.weights import check_moved, check_references, moved_weights
+from surveyor.potentials.references import refit_reference_energies
 from surveyor.structures import with_labels
 from surveyor.structures.labels import labels_of
-from surveyor.training import FineTuning, FineTuningSettings
-from surveyor.training.effective import TrainerRun, check_effective
-from surveyor.training.mace_run import run_mace_trainer
-from surveyor.training.references import refit_reference_energies
-from surveyor.training.replay import cut_out_head, plan_mix, write_replay
-from surveyor.training.weights import check_moved, check_references, moved_weights
 from surveyor.types import Labels
 from tiny import tiny_mace
 
@@ -238,7 +238,7 @@ def test_reference_energies_without_effect_are_found_after_the_training(
 def test_what_a_log_may_reveal(tmp_path: Path, potential: MacePotential) -> None:
     """A log of a run that did something else than asked, for what mace 0.3.16 cannot be made to do here."""
     planted(tmp_path, potential)
-    from surveyor.training.mace_run import _flags, _mace_parser, _parse
+    from surveyor.potentials.mace.run import _flags, _mace_parser, _parse
 
     parser, actions = _mace_parser()
     options: dict[str, object] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,15 @@ from ase.build import molecule
 from e3nn import o3
 from mace import modules
 
-from surveyor.errors import PotentialError
+from surveyor.errors import Notice, PotentialError
 from surveyor.features import ForceTangent, Tangent
 from surveyor.features.probes import directions
+from surveyor.potentials.e3nn_rules import IrrepsLinear
+from surveyor.potentials.loop import energy_gradients, force_gradients
 from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.parameters import parameter_names, parameter_sizes
+from surveyor.potentials.plan import gradient_plan
+from surveyor.potentials.taps import Block
 from tiny import random_crystal, random_molecule, tiny_mace
 
 
@@ -134,40 +141,13 @@ def structures(potential: MacePotential) -> list[Atoms]:
 
 
 def loop_rows(potential: MacePotential, batch: list[Atoms], names: list[str]) -> np.ndarray:
-    return np.stack([row.cpu().numpy() for row in potential.energy_gradients(batch, names)])
+    return np.stack([row.cpu().numpy() for row in energy_gradients(potential, batch, names)])
 
 
 def loop_force_rows(
     potential: MacePotential, atoms: Atoms, probes: np.ndarray, names: list[str]
 ) -> np.ndarray:
-    """∇θ (v·F), differentiated twice, for one structure."""
-    parameters = [potential.model.get_parameter(name) for name in names]
-    trainable = [parameter for parameter in parameters if parameter.requires_grad_(True).requires_grad]
-    try:
-        data = potential.graph([atoms])
-        data["positions"].requires_grad_(True)
-        energy = potential.energies(data).sum()
-        slope = torch.autograd.grad(energy, data["positions"], create_graph=True, allow_unused=True)[0]
-        rows = []
-        for probe in probes:
-            if slope is None or slope.grad_fn is None:
-                rows.append(np.zeros(sum(p.numel() for p in parameters)))
-                continue
-            work = -(slope * torch.as_tensor(probe).to(slope)).sum()
-            found = torch.autograd.grad(work, trainable, retain_graph=True, allow_unused=True)
-            by_id = dict(zip(map(id, trainable), found, strict=True))
-            rows.append(
-                torch.cat(
-                    [
-                        (torch.zeros_like(p) if by_id.get(id(p)) is None else by_id[id(p)]).flatten()
-                        for p in parameters
-                    ]
-                ).numpy()
-            )
-        return np.stack(rows)
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(False)
+    return force_gradients(potential, atoms, probes, names).cpu().numpy()
 
 
 def relative(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -180,7 +160,7 @@ def relative(found: np.ndarray, wanted: np.ndarray) -> float:
 def test_energy_rows_equal_the_loop(model: str, dtype: str, tolerance: float) -> None:
     potential = opened(model, dtype)
     batch = structures(potential)
-    names = potential.parameter_names()
+    names = parameter_names(potential.model)
     found = Tangent(potential, dim=None)(batch)
     wanted = loop_rows(potential, batch, names)
     assert relative(found.values, wanted) < tolerance
@@ -194,7 +174,7 @@ def test_force_rows_equal_the_loop(model: str, dtype: str, tolerance: float) -> 
     found = ForceTangent(potential, probes=2, dim=None, seed=3)(batch)
     wanted = np.concatenate(
         [
-            loop_force_rows(potential, atoms, directions(len(atoms), 2, 3), potential.parameter_names())
+            loop_force_rows(potential, atoms, directions(len(atoms), 2, 3), parameter_names(potential.model))
             for atoms in batch
         ]
     )
@@ -204,21 +184,24 @@ def test_force_rows_equal_the_loop(model: str, dtype: str, tolerance: float) -> 
 def test_every_parameter_of_the_fast_models_has_a_rule() -> None:
     for name in MODELS:
         potential = opened(name, "float64")
-        assert potential.gradient_plan(potential.parameter_names()).rest == (), name
+        assert gradient_plan(potential, parameter_names(potential.model)).rest == (), name
 
 
 @pytest.mark.parametrize("parameters", ["readout", "interactions", "embedding", r"weights\.0"])
 def test_subsets_are_columns_of_the_whole(parameters: str) -> None:
     potential = opened("MACE-MPA-0", "float64")
     batch = structures(potential)
-    all_names = potential.parameter_names()
-    names = potential.parameter_names(parameters)
+    all_names = parameter_names(potential.model)
+    names = parameter_names(potential.model, parameters)
     assert 0 < len(names) < len(all_names)
-    ends = np.cumsum(potential.parameter_sizes(all_names))
+    all_sizes = parameter_sizes(potential.model, all_names)
+    ends = np.cumsum(all_sizes)
     columns = np.concatenate(
         [
             np.arange(end - size, end)
-            for name, size, end in zip(all_names, potential.parameter_sizes(all_names), ends, strict=True)
+            for name, size, end in zip(
+                all_names, parameter_sizes(potential.model, all_names), ends, strict=True
+            )
             if name in names
         ]
     )
@@ -250,9 +233,9 @@ def test_all_probes_are_the_force_components() -> None:
     rows = ForceTangent(potential, probes="all", dim=None)([atoms])
     assert len(rows.values) == 9
     # The total is linear in the readouts' last weights W, so that Σ_W W · ∂F/∂W is F itself.
-    sizes = potential.parameter_sizes(potential.parameter_names())
+    sizes = parameter_sizes(potential.model, parameter_names(potential.model))
     columns = np.split(rows.values, np.cumsum(sizes)[:-1], axis=1)
-    parts = dict(zip(potential.parameter_names(), columns, strict=True))
+    parts = dict(zip(parameter_names(potential.model), columns, strict=True))
     forces = sum(
         parts[name] @ potential.model.get_parameter(name).numpy()
         for name in ("readouts.0.linear.weight", "readouts.1.linear_2.weight")
@@ -273,29 +256,47 @@ def test_model_and_parameters_are_left_as_they_were() -> None:
     assert not any(parameter.requires_grad for parameter in potential.model.parameters())
 
 
-def test_unknown_module_falls_back_with_a_warning_that_names_it() -> None:
-    class Scaled(torch.nn.Module):
-        def __init__(self, inner: torch.nn.Module) -> None:
-            super().__init__()
-            self.inner = inner
-            self.strength = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64), requires_grad=False)
+class Scaled(torch.nn.Module):
+    """Around a module, a factor with a parameter of its own."""
 
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            return self.inner(*inputs) * torch.tanh(self.strength)
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.strength = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64), requires_grad=False)
 
-    potential = tiny_mace()
-    potential.model.readouts[1] = Scaled(potential.model.readouts[1])
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.inner(*inputs) * torch.tanh(self.strength)
+
+
+def rows_are_those_of_the_loop(potential: MacePotential) -> None:
     batch = structures(potential)[:3]
-    with pytest.warns(UserWarning, match=r"readouts\.1 \(Scaled\)"):
-        energies = Tangent(potential, dim=None)
-    with pytest.warns(UserWarning, match="a backward pass a structure"):
-        forces = ForceTangent(potential, probes=2, dim=None)
-    names = potential.parameter_names()
-    assert relative(energies(batch).values, loop_rows(potential, batch, names)) < 1e-9
+    names = parameter_names(potential.model)
+    energies, forces = Tangent(potential, dim=None)(batch), ForceTangent(potential, probes=2, dim=None)(batch)
+    assert relative(energies.values, loop_rows(potential, batch, names)) < 1e-9
     wanted = np.concatenate(
         [loop_force_rows(potential, atoms, directions(len(atoms), 2, 0), names) for atoms in batch]
     )
-    assert relative(forces(batch).values, wanted) < 1e-9
+    assert relative(forces.values, wanted) < 1e-9
+
+
+def test_unknown_module_falls_back_with_a_warning_that_names_it() -> None:
+    potential = tiny_mace()
+    potential.model.readouts[1] = Scaled(potential.model.readouts[1])
+    with pytest.warns(Notice, match=r"readouts\.1 \(Scaled\).* a backward pass a structure"):
+        rows_are_those_of_the_loop(potential)
+
+
+def test_a_rule_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = IrrepsLinear.blocks
+
+    def doubled(self: IrrepsLinear, *arguments: Any) -> Iterator[Block]:
+        for block in blocks(self, *arguments):
+            wrong = "linear_up" in self.name
+            yield replace(block, values=2 * block.values if wrong else block.values)
+
+    monkeypatch.setattr(IrrepsLinear, "blocks", doubled)
+    with pytest.warns(Notice, match=r"linear_up \(Linear\)"):
+        rows_are_those_of_the_loop(tiny_mace())
 
 
 def test_no_matching_parameter_is_an_error() -> None:

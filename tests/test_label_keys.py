@@ -20,11 +20,11 @@ from surveyor.config import build_plan, load_campaign
 from surveyor.errors import Notice, StructureError, TrainingError
 from surveyor.labelling import CalculatorSpec, compute
 from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+from surveyor.potentials.mace.trainable import check_trainable
+from surveyor.potentials.references import shifts_to
 from surveyor.structures import labels_of, structure_id, write_structures
 from surveyor.structures.label_keys import is_isolated_atom, read_labelled, reference_energies
-from surveyor.training import FineTuning, FineTuningSettings
-from surveyor.training.references import shifts_to
-from surveyor.training.trainable import check_trainable
 from tiny import random_crystal, tiny_mace
 
 EMT = CalculatorSpec("ase.calculators.emt.EMT")
@@ -273,8 +273,8 @@ def test_given_references_are_those_of_the_trained_potential(
 def test_references_must_cover_what_is_trained_on(potential: MacePotential) -> None:
     frames = emt_labelled(rattled(4, seed=2))
     with pytest.raises(TrainingError, match="no isolated atom of"):
-        shifts_to(potential, {1: -1.0}, frames)
-    shifts = shifts_to(potential, {1: -5.0}, [])
+        shifts_to(potential.reference_energies(), {1: -1.0}, frames)
+    shifts = shifts_to(potential.reference_energies(), {1: -5.0}, [])
     assert shifts == pytest.approx({1: -5.0 - potential.reference_energies()[1], 6: 0, 7: 0, 8: 0})
 
 

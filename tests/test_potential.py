@@ -19,6 +19,7 @@ from surveyor.errors import PotentialError, StructureError
 from surveyor.potentials.graphs import ahead, build_graph
 from surveyor.potentials.mace import MacePotential
 from surveyor.potentials.opening import builtin_path
+from surveyor.potentials.parameters import parameter_names
 from surveyor.structures.neighbours import full_cell
 from tiny import random_crystal, random_molecule, tiny_mace
 
@@ -126,7 +127,10 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         (tmp_path, "that is a folder"),
         (pipe, "that is no file, but a pipe"),
         (tmp_path / "e.model", "no such file"),
-        (Path("medum-mpa-0"), r"expected: 'builtin', the path of a .model file, or one of"),
+        (
+            Path("medum-mpa-0"),
+            r"expected: 'builtin', the path of a .model file, or .* medium-mpa-0",
+        ),
     ):
         with pytest.raises(PotentialError, match=message):
             surveyor.open_potential(path)
@@ -160,17 +164,18 @@ def test_unknown_elements_are_refused_before_anything_is_computed(potential: Mac
 
 
 def test_parameter_subsets(potential: MacePotential) -> None:
-    everything = potential.parameter_names()
+    model = potential.model
+    everything = parameter_names(model)
     assert everything == [name for name, _ in potential.model.named_parameters()]
-    readout = potential.parameter_names("readout")
+    readout = parameter_names(model, "readout")
     assert readout
     assert all(name.startswith("readouts.") for name in readout)
-    assert set(potential.parameter_names("interactions")) < set(everything)
-    assert potential.parameter_names("linear_up") == [name for name in everything if "linear_up" in name]
+    assert set(parameter_names(model, "interactions")) < set(everything)
+    assert parameter_names(model, "linear_up") == [name for name in everything if "linear_up" in name]
     with pytest.raises(PotentialError, match="no parameter matches"):
-        potential.parameter_names("nonsense")
+        parameter_names(model, "nonsense")
     with pytest.raises(PotentialError, match="no regular expression"):
-        potential.parameter_names("(")
+        parameter_names(model, "(")
 
 
 def test_importing_surveyor_does_not_import_torch() -> None:

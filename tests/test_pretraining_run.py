@@ -18,12 +18,12 @@ from ase.io import write
 
 from surveyor.errors import ConfigError, PotentialError, TrainingError
 from surveyor.potentials import open_potential
+from surveyor.potentials.mace.run import run_mace_trainer
 from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
 from surveyor.pretraining.evaluate import errors
 from surveyor.pretraining.fit import fit, trainer_options
 from surveyor.pretraining.recipe import Recipe, load_recipe
 from surveyor.pretraining.start import check_start
-from surveyor.training.mace_run import run_mace_trainer
 from surveyor.types import Labels
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -158,7 +158,7 @@ def test_no_trainer_outlives_its_parent(workdir: Path, how: signal.Signals) -> N
     script = (
         "import json, signal, sys; from pathlib import Path\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from surveyor.training.mace_run import run_mace_trainer\n"
+        "from surveyor.potentials.mace.run import run_mace_trainer\n"
         "def show(_): print('line', flush=True)\n"
         "run_mace_trainer(json.loads(sys.argv[1]), workdir=Path(sys.argv[2]), on_line=show)\n"
     )

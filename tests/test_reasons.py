@@ -73,7 +73,7 @@ def slow_atom_rows(feature_map: Tangent, atoms: Atoms) -> Float64Array:
     model = feature_map.potential.model  # type: ignore[attr-defined]
     rows = []
     with differentiable(model, feature_map.names) as parameters:
-        energies = model(feature_map.potential.graph([atoms]), compute_force=False)["node_energy"]
+        energies = feature_map.potential.atom_energies(feature_map.potential.batch([atoms]))
         for energy in energies:
             gradients = gradients_of(energy, parameters, retain_graph=True)
             flat = torch.cat(
@@ -108,7 +108,7 @@ def test_tangent_atom_shares_equal_a_gradient_an_atom(dim: int | None, crystal: 
 def test_activation_atom_shares_follow_the_pooling(potential: MacePotential, pool: str) -> None:
     atoms = rattled(4, seed=3)[3]
     feature_map = Activations(potential, pool=pool)  # type: ignore[arg-type]
-    nodes = next(iter(potential.activations([atoms], feature_map.layers)))
+    nodes = next(feature_map.of_atoms([atoms]))
     rows = [feature_map.pooled(atoms[[a]], nodes[[a]]) for a in range(len(atoms))]
     direction = np.random.default_rng(0).normal(size=feature_map.dim)
     parts = np.array(rows) @ direction
@@ -124,7 +124,7 @@ def test_shares_are_those_of_the_residual_variance(potential: MacePotential) -> 
     posterior = Posterior.fit(features.take([0, 1]), noise=NOISE)
     (step,) = condition_in_turn(posterior, features.take([2, 3]))
     before = posterior.condition(features.take([2]))
-    nodes = next(iter(potential.activations([structures[3]], feature_map.layers))).astype(np.float64)
+    nodes = next(feature_map.of_atoms([structures[3]])).astype(np.float64)
     parts = before.covariance(nodes, features.values[3][None])[:, 0]
     found = atom_shares(feature_map, structures[3], step.directions[1])
     assert found is not None

@@ -11,9 +11,9 @@ from conftest import emt_labelled, rattled
 from surveyor.errors import StructureError, TrainingError
 from surveyor.metrics import errors
 from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+from surveyor.potentials.references import refit_reference_energies
 from surveyor.structures import with_labels
-from surveyor.training import FineTuning, FineTuningSettings
-from surveyor.training.references import refit_reference_energies
 from surveyor.types import Labels
 
 

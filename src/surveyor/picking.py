@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -14,6 +13,7 @@ from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.calibration import MIN_FOLDS, MIN_STRUCTURES, KnownErrors
 from surveyor.config import (
     FEATURES,
+    GEOMETRIC,
     FeatureConfig,
     SelectionConfig,
     build_features,
@@ -35,11 +35,7 @@ from surveyor.selection import RULES
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
 from surveyor.structures.copies import copies_left_out
 from surveyor.structures.labels import has_labels, without_marks
-from surveyor.types import FeatureMap, Features, FloatArray, StructureSource
-
-if TYPE_CHECKING:
-    from surveyor.potentials.mace import MacePotential
-
+from surveyor.types import FeatureMap, Features, FloatArray, Potential, StructureSource
 
 IN_MEMORY = 4 * 2**30
 """Rows of a store that take more bytes than this stay on disk and are read as the rule asks for them."""
@@ -73,13 +69,13 @@ class Picked:
 def select(
     pool: StructureSource,
     labelled: StructureSource | None,
-    model: str | Path | MacePotential,
+    model: str | Path | Potential,
     n: int | None,
     *,
     features: str = "tangent",
     rule: str = "target-variance",
     target: StructureSource | None = None,
-    committee: Sequence[str | Path | MacePotential] = (),
+    committee: Sequence[str | Path | Potential] = (),
     committee_on: str = "forces",
     cost: str | FloatArray | None = None,
     budget: float | None = None,
@@ -97,9 +93,9 @@ def select(
     Args:
         pool: a file, or structures; labels in it are not looked at.
         labelled: a file or structures that are labelled already; None before the first label.
-        model: an opened potential, or what `open_potential` takes.
+        model: an opened potential, or what `open_potential` takes; `soap` does not open it.
         n: number of picks; None: as many as the budget pays for.
-        features: `tangent` or `activations`.
+        features: `tangent`, `activations` or `soap`.
         rule: a name in `surveyor.selection.RULES`.
         target: unlabelled structures that `target-variance` aims at; None: a seeded sample of the pool.
         committee: two or more potentials, differently fine-tuned, for the rule `committee`.
@@ -115,7 +111,8 @@ def select(
         forecast: how many labels to look ahead; the result is in `batch.forecast`. 0: no forecast.
 
     Where `labelled` holds 20 or more structures with labels, uncertainties are calibrated to meV/atom and
-    meV/Å: `batch.errors`, `batch.calibrations`, and the errors of the forecast.
+    meV/Å: `batch.errors`, `batch.calibrations`, and the errors of the forecast; but not with `soap`, which
+    knows no potential.
 
     Raises:
         SurveyorError: bad input of any kind; the message says what to do.
@@ -125,28 +122,31 @@ def select(
     check_committee(rule, len(committee))
     check_quantity(committee_on)
     progress = progress or Silent()
-    model, *members = (_opened(source, device) for source in (model, *committee))
-    elements = model.elements
-    if members:
-        elements = tuple(sorted({*elements}.intersection(shared_elements(members))))
-    feature_map = build_features(model, FeatureConfig(kind=features, dim=dim), seed)
-    candidates = _again(pool, elements)
+    potential = None if features in GEOMETRIC else _opened(model, device)
+    members = [_opened(source, device) for source in committee]
+    known_elements = [] if potential is None else [potential.elements]
+    shared = [*known_elements, shared_elements(members)] if members else known_elements
+    candidates = _again(pool, _common(shared))
+    if labelled is not None:
+        labelled = _again(labelled, _common(known_elements))
+    if target is not None:
+        target = _again(target, _common(known_elements))
+    seen = [candidates] if store else [candidates, labelled or (), target or ()]
+    feature_map = build_features(potential, FeatureConfig(kind=features, dim=dim), seed, *seen)
     if store is None:
         pool_features = _featurise("features of the pool", candidates, feature_map, progress)
     else:
         pool_features = _from_store(Path(store), feature_map)
 
-    def others(what: str, source: StructureSource | None) -> Featurised | None:
+    def others(what: str, source: Iterable[Atoms] | None) -> Featurised | None:
         if source is None:
             return None
-        return _featurise(f"features of the {what}", _again(source, model.elements), feature_map, progress)
+        return _featurise(f"features of the {what}", source, feature_map, progress)
 
-    if labelled is not None:
-        labelled = _again(labelled, model.elements)
     train = others("labelled", labelled) or Featurised(Features.empty(feature_map.dim), ())
     aim = others("target", target)
     copies = copies_left_out(candidates, () if labelled is None else labelled)
-    known = _known_errors(model, labelled, progress) if labelled is not None else None
+    known = None if potential is None or labelled is None else _known_errors(potential, labelled, progress)
     price = prices(candidates, cost) if isinstance(cost, str) else cost
     disputed = None
     if members:
@@ -183,7 +183,7 @@ def _note_noise_floor(batch: Batch, noise: float) -> None:
         )
 
 
-def _opened(source: str | Path | MacePotential, device: str | None) -> MacePotential:
+def _opened(source: str | Path | Potential, device: str | None) -> Potential:
     if not isinstance(source, str | Path):
         return source
     from surveyor.potentials import open_potential
@@ -240,13 +240,20 @@ def _from_store(path: Path, feature_map: StorableFeatureMap) -> Featurised:
     return Featurised(store.features(in_memory=store.n_bytes <= IN_MEMORY), tuple(store.ids))
 
 
-def _again(source: StructureSource, elements: Sequence[int]) -> Iterable[Atoms]:
+def _common(known: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
+    """Atomic numbers that all know; None where nobody has to know any."""
+    return tuple(sorted(set(known[0]).intersection(*known[1:]))) if known else None
+
+
+def _again(source: StructureSource, elements: Sequence[int] | None) -> Iterable[Atoms]:
     """The source as something that can be iterated again, validated."""
     if isinstance(source, str | Path):
         return StructureFile(Path(source), elements)
     structures = list(source)
     for number, atoms in enumerate(structures):
-        check_elements(validate(atoms, f"structure {number}"), elements, f"structure {number}")
+        validate(atoms, f"structure {number}")
+        if elements is not None:
+            check_elements(atoms, elements, f"structure {number}")
     return structures
 
 
@@ -290,20 +297,22 @@ def _add_atom_shares(structures: Sequence[Atoms], batch: Batch, feature_map: Fea
             atoms.set_array("surveyor_atom_share", shares)
 
 
-def _known_errors(
-    potential: MacePotential, labelled: StructureSource, progress: Progress
-) -> KnownErrors | None:
+def _known_errors(potential: Potential, labelled: Iterable[Atoms], progress: Progress) -> KnownErrors | None:
     """The potential's errors on labelled structures; None where labels are missing or too few.
 
     Structures of one reaction are held out together where all name theirs, and repeated ones in any case.
     """
-    from surveyor.training.references import refit_reference_energies
+    from surveyor.potentials.base import Shiftable
+    from surveyor.potentials.references import shifted_to
 
-    structures = list(_again(labelled, potential.elements))
+    structures = list(labelled)
     if len(structures) < MIN_STRUCTURES or not all(has_labels(atoms) for atoms in structures):
         return None
+    if not isinstance(potential, Shiftable):
+        notice(f"no calibration: reference energies of the family {potential.family!r} cannot be shifted")
+        return None
     progress.start("errors on the labelled", len(structures))
-    shifted = potential.with_reference_shifts(refit_reference_energies(potential, structures))
+    shifted = shifted_to(potential, structures)
     per_atom, differences = residuals(shifted, structures)
     energy = -1e3 * per_atom  # of the label against the prediction: what the learner has to add
     forces = 1e3 * np.array([np.abs(difference).mean() for difference in differences])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -14,18 +13,12 @@ from surveyor.features.sketch import CountSketch
 from surveyor.features.tangent import Tangent
 from surveyor.linalg import row_blocks
 from surveyor.posterior import Step
+from surveyor.potentials.base import Atomic
 from surveyor.potentials.gradients import differentiable, gradients_of
 from surveyor.types import FeatureMap, Features, Float64Array
 
 SMALLEST = 1e-9
 """A sum of atoms below this share of their absolute sum is rounding, and has no shares."""
-
-
-class HasModel(Protocol):
-    """What a potential offers for the energies of its atoms."""
-
-    @property
-    def model(self) -> torch.nn.Module: ...
 
 
 def removed_shares(steps: Iterable[Step], pool: Features) -> Float64Array:
@@ -81,7 +74,7 @@ def atom_shares(feature_map: FeatureMap, atoms: Atoms, direction: Float64Array) 
 
 def _activation_parts(feature_map: Activations, atoms: Atoms, direction: Float64Array) -> Float64Array:
     """h_a·u for every atom; pooling and normalisation scale all atoms of a structure alike."""
-    nodes = next(iter(feature_map.potential.activations([atoms], feature_map.layers))).astype(np.float64)
+    nodes = next(feature_map.of_atoms([atoms])).astype(np.float64)
     if feature_map.pool != "by-element":
         return np.asarray(nodes @ direction)
     slots = np.searchsorted(feature_map.potential.elements, atoms.numbers)
@@ -95,13 +88,14 @@ def _tangent_parts(feature_map: Tangent, atoms: Atoms, direction: Float64Array) 
     to w_a of v·∇θ Σ_a w_a e_a, which needs no pass an atom.
     """
     potential = feature_map.potential
-    if not hasattr(potential, "model"):
+    if not isinstance(potential, Atomic):
         return None
-    model = cast(HasModel, potential).model
-    with differentiable(model, feature_map.names) as parameters:
-        out = model(potential.graph([atoms]), compute_force=False)
-        energies = out.get("node_energy")
-        if energies is None or not _adds_up(energies, out["energy"]):
+    batch = potential.batch([atoms])
+    with differentiable(potential.model, feature_map.names) as parameters:
+        energies = potential.atom_energies(batch)
+        with torch.no_grad():
+            total = potential.energies(batch)
+        if energies is None or not _adds_up(energies, total):
             return None
         weights = torch.ones_like(energies).requires_grad_(True)
         gradients = gradients_of((weights * energies).sum(), parameters, create_graph=True)

@@ -201,7 +201,11 @@ class Selection:
 
 @runtime_checkable
 class Potential(Protocol):
-    """A machine-learning interatomic potential."""
+    """A machine-learning interatomic potential; what it may offer beyond is in `potentials.base`."""
+
+    @property
+    def family(self) -> str:
+        """Name under which the family is registered: `open_potential("family:path")` opens what it saved."""
 
     @property
     def fingerprint(self) -> str:

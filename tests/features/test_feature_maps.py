@@ -27,7 +27,6 @@ from surveyor.features.probes import directions
 from surveyor.features.sketch import CountSketch
 from surveyor.features.soap import Soap
 from surveyor.potentials.mace import MacePotential
-from surveyor.potentials.mace_fresh import randomly_initialised
 from surveyor.types import FeatureMap
 from tiny import random_molecule, tiny_mace
 
@@ -219,7 +218,7 @@ def test_elements_side_by_side_add_up_to_the_sum() -> None:
     potential = opened("float64")
     structures = rattled(3, seed=1)
     by_element = Activations(potential, pool="by-element", layers=[0])(structures).values
-    assert by_element.shape[1] == 4 * potential.activation_widths()[0]
+    assert by_element.shape[1] == 4 * potential.layers()[0].width
     close(
         by_element.reshape(3, 4, -1).sum(axis=1),
         Activations(potential, pool="sum", layers=[0])(structures).values,
@@ -230,7 +229,7 @@ def test_elements_side_by_side_add_up_to_the_sum() -> None:
 def test_fresh_weights() -> None:
     potential = opened("float64")
     before = potential.fingerprint
-    one, again, two = (randomly_initialised(potential, seed) for seed in (1, 1, 2))
+    one, again, two = (potential.with_random_weights(seed) for seed in (1, 1, 2))
     assert one.fingerprint == again.fingerprint
     assert len({potential.fingerprint, one.fingerprint, two.fingerprint}) == 3
     assert potential.fingerprint == before

@@ -166,7 +166,7 @@ def test_a_complete_store_is_not_computed_again(tmp_path: Path) -> None:
     before = digest(tmp_path / "s")
 
     class Untouchable(Composition):
-        def __call__(self, structures: Sequence[Atoms]) -> Features:  # noqa: ARG002
+        def __call__(self, structures: Sequence[Atoms]) -> Features:
             raise AssertionError("computed again")
 
     embed(structures, Untouchable(), tmp_path / "s", block=3)

@@ -7,10 +7,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -21,13 +21,12 @@ from surveyor.benchmark.once import once
 from surveyor.benchmark.schema import LearnerSpec, MapSpec
 from surveyor.benchmark.tasks import Task
 from surveyor.campaign.validation import split_validation
+from surveyor.config.build import trainer_settings
 from surveyor.features.probes import directions
+from surveyor.potentials.base import Trainable, require
 from surveyor.structures.labels import labels_of
 from surveyor.structures.writing import whole_file
-from surveyor.types import Features, Float64Array, Labels
-
-if TYPE_CHECKING:
-    from surveyor.potentials.mace import MacePotential
+from surveyor.types import Features, Float64Array, Labels, Potential
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +63,7 @@ def core_seconds() -> float:
 
 
 def predictions(
-    task: Task, potential: MacePotential, cache: Path, parts: Sequence[str] = ("pool", "start", "test")
+    task: Task, potential: Potential, cache: Path, parts: Sequence[str] = ("pool", "start", "test")
 ) -> dict[str, list[Labels]]:
     """The pretrained potential's own predictions, computed once."""
     content = json.dumps([potential.fingerprint, [task.ids[part] for part in parts]])
@@ -103,7 +102,7 @@ def load_labels(path: Path) -> tuple[list[Labels], float]:
 class Shifted:
     """The zero-label line: the pretrained potential, its reference energies re-fitted to the labels."""
 
-    def __init__(self, task: Task, potential: MacePotential, cache: Path) -> None:
+    def __init__(self, task: Task, potential: Potential, cache: Path) -> None:
         self.task = task
         self.elements = potential.elements
         self.base = predictions(task, potential, cache)
@@ -138,7 +137,7 @@ class Shifted:
 class LinearisedLearner:
     """`linearised.fit` on the tangent rows of the labelled frames; see there."""
 
-    def __init__(self, task: Task, potential: MacePotential, cache: Path, spec: LearnerSpec) -> None:
+    def __init__(self, task: Task, potential: Potential, cache: Path, spec: LearnerSpec) -> None:
         self.task = task
         self.spec = spec
         self.shifted = Shifted(task, potential, cache)
@@ -228,13 +227,13 @@ class LinearisedLearner:
 
 
 class FineTuningLearner:
-    """mace-torch's trainer from the pretrained weights; a training that was done before is read back.
+    """The potential's own trainer from the pretrained weights; a training that was done before is read back.
 
     What a training gives depends on potential, settings, labelled frames and seed only, so that runs share
     their first training, and a run that was killed goes on behind its last whole one.
     """
 
-    def __init__(self, task: Task, potential: MacePotential, cache: Path, spec: LearnerSpec) -> None:
+    def __init__(self, task: Task, potential: Potential, cache: Path, spec: LearnerSpec) -> None:
         self.task = task
         self.potential = potential
         self.training = spec.training
@@ -261,12 +260,8 @@ class FineTuningLearner:
     def _train(
         self, labelled: Mapping[str, Atoms], seed: int, pool: bool, path: Path, kept: Path | None
     ) -> None:
-        from surveyor.training import FineTuning, FineTuningSettings
-
-        names = {field.name for field in fields(FineTuningSettings)}
-        given = {key: value for key, value in self.training.model_dump().items() if value is not None}
-        settings = {key: value for key, value in given.items() if key in names}
-        trainer = FineTuning(FineTuningSettings(**settings, device=self.potential.device.type))
+        trainable = require(self.potential, Trainable, "a learner that trains")
+        trainer = trainable.trainer(trainer_settings(self.training))
         train, valid = split_validation(labelled, self.training.valid_fraction, seed)
         workdir = self._folder / f"{path.stem}.work"
         begin = core_seconds()
@@ -280,5 +275,5 @@ class FineTuningLearner:
         save_labels(path, [*test, *asked], seconds)
 
 
-MakeLearner = Callable[[Task, "MacePotential", Path, LearnerSpec], Learner]
+MakeLearner = Callable[[Task, Potential, Path, LearnerSpec], Learner]
 LEARNERS: dict[str, MakeLearner] = {"linearised": LinearisedLearner, "fine-tuning": FineTuningLearner}

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import eigh
@@ -20,11 +19,9 @@ from surveyor.benchmark.schema import MapSpec
 from surveyor.benchmark.tasks import Task
 from surveyor.features.store import StorableFeatureMap
 from surveyor.potentials import open_potential
+from surveyor.potentials.base import Redrawable, require
 from surveyor.structures.writing import whole_file
-from surveyor.types import Features, Float64Array, FloatArray
-
-if TYPE_CHECKING:
-    from surveyor.potentials.mace import MacePotential
+from surveyor.types import Features, Float64Array, FloatArray, Potential
 
 RANDOM_SEED = 0
 """Of the weights of the randomly initialised potential."""
@@ -34,20 +31,19 @@ RANKED = ("pool", "test", "target", "start")
 
 
 @lru_cache(maxsize=2)
-def opened(model: str, device: str | None, head: str | None) -> MacePotential:
+def opened(model: str, device: str | None, head: str | None) -> Potential:
     """The potential of a benchmark, opened once a process."""
     return open_potential(model, device, head=head)
 
 
 @lru_cache(maxsize=2)
-def random_twin(model: str, device: str | None, head: str | None) -> MacePotential:
+def random_twin(model: str, device: str | None, head: str | None) -> Potential:
     """Its architecture with random weights."""
-    from surveyor.potentials.mace_fresh import randomly_initialised
+    twin = require(opened(model, device, head), Redrawable, "the twin of random weights")
+    return twin.with_random_weights(RANDOM_SEED)
 
-    return randomly_initialised(opened(model, device, head), RANDOM_SEED)
 
-
-def build_map(spec: MapSpec, potential: MacePotential, elements: Sequence[int]) -> StorableFeatureMap:
+def build_map(spec: MapSpec, potential: Potential, elements: Sequence[int]) -> StorableFeatureMap:
     """The feature map that a specification describes.
 
     Args:
@@ -99,7 +95,7 @@ class TaskRows:
 
 
 def rows(
-    task: Task, spec: MapSpec, potential: MacePotential, cache: Path, parts: Sequence[str] = RANKED
+    task: Task, spec: MapSpec, potential: Potential, cache: Path, parts: Sequence[str] = RANKED
 ) -> TaskRows:
     """Rows of the parts of a task: read where they are, computed and kept where they are not.
 
@@ -115,7 +111,7 @@ def rows(
 
 
 def fresh_rows(
-    task: Task, spec: MapSpec, potential: MacePotential, parts: Sequence[str]
+    task: Task, spec: MapSpec, potential: Potential, parts: Sequence[str]
 ) -> dict[str, Featurised]:
     """Rows of a potential that lasts for one round; nothing is kept."""
     return _split(task, _featurise(task, spec, potential, parts), parts)
@@ -129,7 +125,7 @@ def _split(task: Task, whole: Features, parts: Sequence[str]) -> dict[str, Featu
     }
 
 
-def _featurise(task: Task, spec: MapSpec, potential: MacePotential, parts: Sequence[str]) -> Features:
+def _featurise(task: Task, spec: MapSpec, potential: Potential, parts: Sequence[str]) -> Features:
     structures = [atoms for part in parts for atoms in task.part(part)]
     elements = sorted({int(z) for atoms in structures for z in atoms.numbers})
     found = featurise(structures, build_map(spec, potential, elements)).features
@@ -140,7 +136,7 @@ def _featurise(task: Task, spec: MapSpec, potential: MacePotential, parts: Seque
     return Features(narrow.astype(np.float32), found.owner, found.n_structures)
 
 
-def _compute(task: Task, spec: MapSpec, potential: MacePotential, parts: Sequence[str], path: Path) -> None:
+def _compute(task: Task, spec: MapSpec, potential: Potential, parts: Sequence[str], path: Path) -> None:
     begin = time.process_time()
     found = _featurise(task, spec, potential, parts)
     content: Mapping[str, object] = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -26,10 +26,7 @@ from surveyor.benchmark.tasks import Task, read_task
 from surveyor.campaign.evaluation import residual_std
 from surveyor.potentials import open_potential
 from surveyor.structures import with_labels
-from surveyor.types import Failure
-
-if TYPE_CHECKING:
-    from surveyor.potentials.mace import MacePotential
+from surveyor.types import Failure, Potential
 
 SCHEMA = 1
 PACKAGES = ("surveyor", "torch", "mace-torch", "e3nn", "numpy", "scipy", "ase", "tblite")
@@ -143,7 +140,7 @@ class Scene:
         self._rows: dict[str, dict[str, Featurised]] = {}
         self._learners: dict[str, Learner] = {}
 
-    def potential_of(self, weights: str) -> MacePotential:
+    def potential_of(self, weights: str) -> Potential:
         """The pretrained potential, or its twin of random weights."""
         opener = maps.opened if weights == "pretrained" else maps.random_twin
         return opener(self.spec.model, self.spec.device, self.spec.head)
@@ -158,7 +155,7 @@ class Scene:
 
     def rows_of(self, model: Path, name: str) -> dict[str, Featurised]:
         """Features of the task under a named map of a potential that was fine-tuned."""
-        tuned = open_potential(str(model), self.spec.device)
+        tuned = open_potential(f"{self.potential.family}:{model}", self.spec.device)
         return maps.fresh_rows(self.task, self.spec.maps[name], tuned, ("pool", "target", "start"))
 
     def learner(self, name: str) -> Learner:

@@ -9,9 +9,11 @@ from typer.core import TyperCommand, TyperOption
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="builtin, a .model file that you trust, or a MACE model name."),
+    typer.Option(
+        "--model", "-m", help="builtin, a .model file that you trust, a MACE model name, or FAMILY:NAME."
+    ),
 ]
-FeatureKind = Annotated[str, typer.Option("--features", help="tangent | activations.")]
+FeatureKind = Annotated[str, typer.Option("--features", help="tangent | activations | soap.")]
 SketchSize = Annotated[int, typer.Option("--dim", help="Sketch size of tangent features.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output even if Surveyor did not write it.")

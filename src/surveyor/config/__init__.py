@@ -11,6 +11,7 @@ from surveyor.config.labels import load_labels
 from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import (
     FEATURES,
+    GEOMETRIC,
     check_aim,
     check_committee,
     check_name,
@@ -28,6 +29,7 @@ from surveyor.config.schema import (
 
 __all__ = [
     "FEATURES",
+    "GEOMETRIC",
     "CampaignConfig",
     "ControlConfig",
     "FeatureConfig",

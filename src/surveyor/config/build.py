@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ase import Atoms
 
@@ -15,8 +15,10 @@ from surveyor.campaign import LabelRules, Plan, Stopping
 from surveyor.config.registries import (
     CALCULATORS,
     FEATURES,
+    GEOMETRIC,
     MANUAL,
     SETTINGS,
+    Represented,
     check_name,
 )
 from surveyor.config.schema import (
@@ -27,8 +29,10 @@ from surveyor.config.schema import (
     LocalEngineConfig,
     ManualSettings,
     SelectionConfig,
+    TrainingConfig,
 )
 from surveyor.errors import ConfigError, notice
+from surveyor.features.soap import occurring
 from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import (
     CalculatorSpec,
@@ -49,13 +53,18 @@ from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
 from surveyor.types import Labeller, Potential, Selector
 
-if TYPE_CHECKING:
-    from surveyor.potentials.mace import MacePotential
 
+def build_features(
+    potential: Potential | None, config: FeatureConfig, seed: int, *sources: Iterable[Atoms]
+) -> StorableFeatureMap:
+    """The feature map that the configuration names.
 
-def build_features(potential: MacePotential, config: FeatureConfig, seed: int) -> StorableFeatureMap:
-    """The feature map that the configuration names."""
-    return FEATURES[config.kind](potential, config, seed)
+    Args:
+        potential: None will do for features of the geometry alone.
+        sources: the structures that it will see; features of the geometry take their elements from there.
+    """
+    elements = occurring(*sources) if config.kind in GEOMETRIC else ()
+    return FEATURES[config.kind](Represented(potential, elements), config, seed)
 
 
 def build_rule(config: SelectionConfig, *, shortlist: int | None = None) -> Rule:
@@ -120,47 +129,54 @@ def build_plan(config: CampaignConfig) -> Plan:
         SurveyorError: a file or the potential cannot be used.
     """
     from surveyor.potentials import open_potential
-    from surveyor.training import FineTuning, FineTuningSettings
-    from surveyor.training.trainable import check_trainable
+    from surveyor.potentials.base import Shiftable, Trainable, require
+    from surveyor.potentials.references import shifted_to
 
     potential = open_potential(config.model, config.device, head=config.head)
-    check_trainable(potential)
+    trainable = require(potential, Trainable, "a campaign trains its potential")
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
+    pool = StructureFile(config.pool, potential.elements)
+    target = [] if config.target is None else list(StructureFile(config.target, potential.elements))
     replay = _replay(config, potential)
     if test.isolated:
         notice(f"{config.test}: {len(test.isolated)} isolated atoms (config_type=IsolatedAtom) are set aside")
     training = config.training
-    not_the_trainers = {"valid_fraction", "start", "replay", "freeze"}
-    settings = FineTuningSettings(
-        **training.model_dump(exclude=not_the_trainers),
-        freeze=training.freeze or "interactions",
-        device=config.device,
-    )
+    settings = {**trainer_settings(training), "device": config.device}
+    if start.structures:
+        require(potential, Shiftable, "start: its energies are compared once references are fitted to them")
+    trainer = trainable.trainer(settings, replay)
+    seen = (pool, start.structures, test.structures, target)
     return Plan(
         potential=potential,
-        open_potential=_reopener(config),
-        shift_references=_shift_references,
-        feature_map=build_features(potential, config.features, config.seed),
+        open_potential=_reopener(potential.family, config.device),
+        shift_references=shifted_to,
+        feature_map=build_features(potential, config.features, config.seed, *seen),
         rule=build_rule(config.selection),
         noise=config.selection.noise,
         batch=config.selection.batch,
-        trainer=FineTuning(settings, replay=replay),
+        trainer=trainer,
         continued=training.start == "continued",
-        pool=StructureFile(config.pool, potential.elements),
+        pool=pool,
         start=start.structures,
         isolated=start.isolated,
         test=test.structures,
         replay=replay,
         paths=_paths(config),
         generic=_generic(config, potential),
-        target=[] if config.target is None else list(StructureFile(config.target, potential.elements)),
+        target=target,
         stopping=Stopping(**config.stop.model_dump()),
         label_rules=build_label_rules(config.labels),
         training_cores=training.threads or os.cpu_count() or 1,
         valid_fraction=training.valid_fraction,
         seed=config.seed,
     )
+
+
+def trainer_settings(config: TrainingConfig) -> dict[str, Any]:
+    """What of the training a potential's own trainer is told; what is not set is left to it."""
+    told = config.model_dump(exclude={"valid_fraction", "start", "replay"})
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _paths(config: CampaignConfig) -> dict[str, Path]:
@@ -177,7 +193,7 @@ def _paths(config: CampaignConfig) -> dict[str, Path]:
     return {role: path for role, path in named.items() if path is not None}
 
 
-def _labelled(path: Path | None, potential: MacePotential) -> LabelledFrames:
+def _labelled(path: Path | None, potential: Potential) -> LabelledFrames:
     """Labelled structures of a file, all of them checked before anything is paid for."""
     return LabelledFrames() if path is None else read_labelled(path, potential.elements)
 
@@ -188,7 +204,7 @@ def _replay_file(config: CampaignConfig) -> Path | None:
     return config.training.replay or beside(config.model, "replay")
 
 
-def _replay(config: CampaignConfig, potential: MacePotential) -> Sequence[Atoms]:
+def _replay(config: CampaignConfig, potential: Potential) -> Sequence[Atoms]:
     """The structures of the pretraining level that the mode replay takes.
 
     Raises:
@@ -210,21 +226,12 @@ def _generic_file(config: CampaignConfig) -> Path | None:
     return None if config.forgetting is False else config.forgetting or beside(config.model, "held-out")
 
 
-def _generic(config: CampaignConfig, potential: MacePotential) -> Sequence[Atoms]:
+def _generic(config: CampaignConfig, potential: Potential) -> Sequence[Atoms]:
     """The sample on which forgetting is measured; none where it is switched off or nothing is at hand."""
     return _labelled(_generic_file(config), potential).structures
 
 
-def _reopener(config: CampaignConfig) -> Callable[[Path], Potential]:
+def _reopener(family: str, device: str | None) -> Callable[[Path], Potential]:
     from surveyor.potentials import open_potential
 
-    return lambda path: open_potential(path, config.device)
-
-
-def _shift_references(potential: Potential, structures: Sequence[Atoms]) -> Potential:
-    from surveyor.potentials.mace import MacePotential
-    from surveyor.training.references import refit_reference_energies
-
-    if not isinstance(potential, MacePotential):
-        return potential
-    return potential.with_reference_shifts(refit_reference_energies(potential, structures))
+    return lambda path: open_potential(f"{family}:{path}", device)

@@ -43,8 +43,11 @@ def load_campaign(path: Path) -> CampaignConfig:
     if config.training.replay is not None:
         replay = base / config.training.replay
         updates["training"] = config.training.model_copy(update={"replay": replay})
+    family, _, file = config.model.partition(":")
     if (base / config.model).is_file():
         updates["model"] = str(base / config.model)
+    elif file and (base / file).is_file():
+        updates["model"] = f"{family}:{base / file}"
     updates["labels"] = with_templates(config.labels, base)
     return config.model_copy(update=updates)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from surveyor.config.schema import FeatureConfig, LabelConfig
 from surveyor.errors import ConfigError
@@ -16,27 +15,59 @@ from surveyor.labelling.command import CommandSettings, command_spec
 from surveyor.labelling.dft import PySCFSettings, pyscf_spec
 from surveyor.selection import rules_that_take
 from surveyor.specs import validate
-
-if TYPE_CHECKING:
-    from surveyor.potentials.mace import MacePotential
+from surveyor.types import Potential
 
 
-def _tangent(potential: MacePotential, config: FeatureConfig, seed: int) -> StorableFeatureMap:
+@dataclass(frozen=True, eq=False)
+class Represented:
+    """What a feature map is made from; it takes what it needs.
+
+    | variable  | meaning                                                                                |
+    |-----------|----------------------------------------------------------------------------------------|
+    | potential | the pretrained potential; None for the maps of `GEOMETRIC`, which know nothing of it   |
+    | elements  | atomic numbers that occur in the structures                                            |
+    """
+
+    potential: Potential | None
+    elements: Sequence[int] = ()
+
+    def pretrained(self, features: str) -> Potential:
+        """The potential.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.potential is None:
+            raise ConfigError(f"features {features!r} without a potential", expected="a model")
+        return self.potential
+
+
+def _tangent(of: Represented, config: FeatureConfig, seed: int) -> StorableFeatureMap:
     from surveyor.features.tangent import Tangent
 
-    return Tangent(potential, config.parameters, config.dim, seed, normalise="atoms")
+    return Tangent(of.pretrained("tangent"), config.parameters, config.dim, seed, normalise="atoms")
 
 
-def _activations(potential: MacePotential, config: FeatureConfig, seed: int) -> StorableFeatureMap:  # noqa: ARG001
+def _activations(of: Represented, config: FeatureConfig, _: int) -> StorableFeatureMap:
     from surveyor.features.activations import Activations
 
-    return Activations(potential, layers=config.layers)
+    return Activations(of.pretrained("activations"), layers=config.layers)
 
 
-FEATURES: dict[str, Callable[[MacePotential, FeatureConfig, int], StorableFeatureMap]] = {
+def _soap(of: Represented, _: FeatureConfig, __: int) -> StorableFeatureMap:
+    from surveyor.features.soap import Soap
+
+    return Soap(of.elements)
+
+
+FEATURES: dict[str, Callable[[Represented, FeatureConfig, int], StorableFeatureMap]] = {
     "tangent": _tangent,
     "activations": _activations,
+    "soap": _soap,
 }
+
+GEOMETRIC = ("soap",)
+"""Features of the geometry alone: no potential is opened for them."""
 
 
 def _gfn2(config: LabelConfig) -> CalculatorSpec:

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from ase import Atoms
 
 from surveyor.errors import FeatureError
-from surveyor.features.batches import ModelInput, in_batches
+from surveyor.features.batches import in_batches
 from surveyor.features.forces import several_rows_each, side_by_side
 from surveyor.features.probes import Probes, check_probes, directions
 from surveyor.features.scaling import Normalise, check_normalise, normalised
-from surveyor.types import Features, Float64Array, FloatArray
+from surveyor.potentials.activations import activation_slopes, activations
+from surveyor.potentials.base import Batch, Layered, require
+from surveyor.potentials.batches import batches
+from surveyor.types import Features, Float64Array, FloatArray, Potential
 
 Pool = Literal["mean", "sum", "by-element"]
-
-
-class HasActivations(Protocol):
-    """What a potential offers to these feature maps."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def elements(self) -> tuple[int, ...]: ...
-    @property
-    def n_layers(self) -> int: ...
-    def activation_widths(self) -> list[int]: ...
-    def graphs(self, structures: Sequence[Atoms]) -> Iterator[tuple[list[Atoms], ModelInput]]: ...
-    def activations(self, structures: Sequence[Atoms], layers: Sequence[int]) -> Iterator[FloatArray]: ...
-    def activation_slopes(
-        self, data: ModelInput, layers: Sequence[int], probes: torch.Tensor
-    ) -> Iterator[FloatArray]: ...
 
 
 class Activations:
@@ -59,34 +45,35 @@ class Activations:
 
     Raises:
         FeatureError: a layer that does not exist, or an unknown pooling or normalisation.
+        PotentialError: the potential is not `Layered`.
 
     Source: arXiv 2605.03964 (activation kernels).
     """
 
     def __init__(
         self,
-        potential: HasActivations,
+        potential: Potential,
         *,
         layers: Sequence[int] | None = None,
         pool: Pool = "mean",
         normalise: Normalise = "none",
     ) -> None:
-        n_layers = potential.n_layers
+        self.potential = require(potential, Layered, "activations")
+        self.widths = [layer.width for layer in self.potential.layers()]
+        n_layers = len(self.widths)
         chosen = tuple(range(n_layers)) if layers is None else tuple(layers)
         if not chosen or any(not 0 <= layer < n_layers for layer in chosen):
             raise FeatureError(f"layers {list(chosen)}", expected=f"indices from 0 to {n_layers - 1}")
         if pool not in get_args(Pool):
             raise FeatureError(f"pool={pool!r}", expected=", ".join(get_args(Pool)))
         check_normalise(normalise)
-        self.potential = potential
         self.layers = chosen
         self.pool: Pool = pool
         self.normalise: Normalise = normalise
 
     @property
     def dim(self) -> int:
-        widths = self.potential.activation_widths()
-        width = sum(widths[layer] for layer in self.layers)
+        width = sum(self.widths[layer] for layer in self.layers)
         return width * len(self.potential.elements) if self.pool == "by-element" else width
 
     @property
@@ -110,8 +97,15 @@ class Activations:
         of_element = np.asarray(self.potential.elements)[:, None] == atoms.numbers
         return np.asarray((of_element.astype(np.float64) @ nodes).ravel())
 
+    def of_atoms(self, structures: Sequence[Atoms]) -> Iterator[FloatArray]:
+        """h_a of every atom of each structure, (n_atoms, Σ widths), in order."""
+        for part, batch in batches(self.potential, structures):
+            with torch.no_grad():
+                nodes = activations(self.potential, batch, self.layers).cpu().numpy()
+            yield from np.split(nodes, np.cumsum([len(atoms) for atoms in part])[:-1])
+
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        nodes = self.potential.activations(structures, self.layers)
+        nodes = self.of_atoms(structures)
         rows = [self.pooled(atoms, own) for atoms, own in zip(structures, nodes, strict=True)]
         if not rows:
             return Features.empty(self.dim)
@@ -141,7 +135,7 @@ class ForceActivations:
 
     def __init__(
         self,
-        potential: HasActivations,
+        potential: Potential,
         probes: Probes = 4,
         *,
         layers: Sequence[int] | None = None,
@@ -168,17 +162,18 @@ class ForceActivations:
         }
 
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        rows = in_batches(structures, self.activations.potential.graphs, self._rows)
+        rows = in_batches(structures, self.activations.potential, self._rows)
         return several_rows_each(rows, self.dim)
 
-    def _rows(self, batch: list[Atoms], graph: ModelInput) -> list[Float64Array]:
-        probes = [directions(len(atoms), self.probes, self.seed) for atoms in batch]
-        ends = np.cumsum([len(atoms) for atoms in batch])[:-1]
-        rows: list[list[Float64Array]] = [[] for _ in batch]
+    def _rows(self, structures: list[Atoms], batch: Batch) -> list[Float64Array]:
+        probes = [directions(len(atoms), self.probes, self.seed) for atoms in structures]
+        ends = np.cumsum([len(atoms) for atoms in structures])[:-1]
+        rows: list[list[Float64Array]] = [[] for _ in structures]
         moves = torch.as_tensor(side_by_side(probes))
-        slopes = self.activations.potential.activation_slopes(graph, self.activations.layers, moves)
+        slopes = activation_slopes(self.activations.potential, batch, self.activations.layers, moves)
         for number, nodes in enumerate(slopes):
-            for own, atoms, mine, slope in zip(rows, batch, probes, np.split(nodes, ends), strict=True):
+            each = np.split(nodes.cpu().numpy(), ends)
+            for own, atoms, mine, slope in zip(rows, structures, probes, each, strict=True):
                 if number < len(mine):
                     own.append(-self.activations.pooled(atoms, slope))
         return [np.stack(own) for own in rows]

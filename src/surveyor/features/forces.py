@@ -10,10 +10,11 @@ import torch
 from ase import Atoms
 
 from surveyor.errors import FeatureError
-from surveyor.features.batches import ModelInput, in_batches
+from surveyor.features.batches import in_batches
 from surveyor.features.probes import Probes, check_probes, directions
-from surveyor.features.tangent import HasTangent, Tangent
-from surveyor.types import Features, Float64Array, IndexArray
+from surveyor.features.tangent import Tangent
+from surveyor.potentials.base import Batch
+from surveyor.types import Features, Float64Array, IndexArray, Potential
 
 
 class ForceTangent:
@@ -44,7 +45,7 @@ class ForceTangent:
 
     def __init__(
         self,
-        potential: HasTangent,
+        potential: Potential,
         probes: Probes = 4,
         dim: int | None = 512,
         seed: int = 0,
@@ -65,16 +66,16 @@ class ForceTangent:
         return {**self.tangent.settings, "features": "force-tangent", "probes": self.probes}
 
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        rows = in_batches(structures, self.tangent.potential.graphs, self._force_rows)
+        rows = in_batches(structures, self.tangent.potential, self._force_rows)
         return several_rows_each(rows, self.dim)
 
-    def _force_rows(self, batch: list[Atoms], graph: ModelInput) -> list[Float64Array]:
+    def _force_rows(self, structures: list[Atoms], batch: Batch) -> list[Float64Array]:
         potential = self.tangent.potential
-        probes = [directions(len(atoms), self.probes, self.tangent.seed) for atoms in batch]
+        probes = [directions(len(atoms), self.probes, self.tangent.seed) for atoms in structures]
         together = side_by_side(probes)
-        rows = [self.tangent.gradient_rows.zeros(len(batch), potential.device) for _ in together]
-        moves = torch.as_tensor(together).to(graph["positions"])
-        for number, block in self.tangent.plan.force_blocks(graph, moves):
+        rows = [self.tangent.gradient_rows.zeros(len(structures), potential.device) for _ in together]
+        moves = torch.as_tensor(together).to(batch.positions)
+        for number, block in self.tangent.plan.force_blocks(batch, moves):
             self.tangent.gradient_rows.add(rows[number], block)
         stacked = torch.stack(rows, dim=1).cpu().numpy()
         return [stacked[b, : len(own)] for b, own in enumerate(probes)]
@@ -108,7 +109,7 @@ class EnergyForceTangent:
 
     def __init__(
         self,
-        potential: HasTangent,
+        potential: Potential,
         *,
         energy_noise: float = 0.01,
         force_noise: float = 0.1,

@@ -4,33 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from surveyor.errors import FeatureError
-
-
-class GradientBlock(Protocol):
-    """Part of the gradients of a batch: some entries of one parameter, for some structures.
-
-    | variable | shape           | meaning                                                           |
-    |----------|-----------------|-------------------------------------------------------------------|
-    | name     |                 | the parameter                                                     |
-    | entries  | (n,) or a slice | which entries of the flattened parameter, each once               |
-    | owner    | (rows,) or None | structure of each row; None: row i belongs to structure i         |
-    | values   | (rows, n)       | contribution to the gradient; blocks that overlap add up          |
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def entries(self) -> slice | torch.Tensor: ...
-    @property
-    def owner(self) -> torch.Tensor | None: ...
-    @property
-    def values(self) -> torch.Tensor: ...
+from surveyor.potentials.taps import Block
 
 
 class CountSketch:
@@ -75,7 +54,7 @@ class CountSketch:
         entries: slice | torch.Tensor,
         owner: torch.Tensor | None,
     ) -> None:
-        """rows[b] += S g for gradients g that are known in some entries; see `GradientBlock`."""
+        """rows[b] += S g for gradients g that are known in some entries; see `Block`."""
         part = self._part(values, entries).to(rows.dtype)
         if owner is None:
             rows += part
@@ -105,7 +84,7 @@ class Identity:
         entries: slice | torch.Tensor,
         owner: torch.Tensor | None,
     ) -> None:
-        """rows[b] += g for gradients g that are known in some entries; see `GradientBlock`."""
+        """rows[b] += g for gradients g that are known in some entries; see `Block`."""
         if owner is None:
             rows[:, entries] += values
         else:
@@ -130,7 +109,7 @@ class GradientRows:
         """Rows before the first block, (count, dim)."""
         return torch.zeros(count, self.sketch.dim, dtype=torch.float64, device=device)
 
-    def add(self, rows: torch.Tensor, block: GradientBlock) -> None:
+    def add(self, rows: torch.Tensor, block: Block) -> None:
         """rows[b] += S g[b] for the entries of one block."""
         offset = self.offsets[block.name]
         entries: slice | torch.Tensor
@@ -140,7 +119,7 @@ class GradientRows:
             entries = block.entries + offset
         self.sketch.add(rows, block.values, entries, block.owner)
 
-    def total(self, blocks: Iterable[GradientBlock], count: int, device: torch.device) -> torch.Tensor:
+    def total(self, blocks: Iterable[Block], count: int, device: torch.device) -> torch.Tensor:
         """All blocks of a batch of `count` structures, (count, dim)."""
         rows = self.zeros(count, device)
         for block in blocks:

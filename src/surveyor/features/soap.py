@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, get_args
 
@@ -15,6 +15,11 @@ from surveyor.features.scaling import Normalise, check_normalise, normalised
 from surveyor.types import Features
 
 SoapPool = Literal["mean", "sum"]
+
+
+def occurring(*sources: Iterable[Atoms]) -> tuple[int, ...]:
+    """Atomic numbers that occur in structures, ascending."""
+    return tuple(sorted({int(z) for source in sources for atoms in source for z in set(atoms.numbers)}))
 
 
 class Soap:

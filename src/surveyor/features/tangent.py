@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from ase import Atoms
 
-from surveyor.features.batches import ModelInput, in_batches
+from surveyor.features.batches import in_batches
 from surveyor.features.scaling import Normalise, check_normalise, normalised
-from surveyor.features.sketch import CountSketch, GradientBlock, GradientRows, Identity
-from surveyor.types import Features, Float64Array
-
-
-class GradientPlan(Protocol):
-    """Parameter gradients of all structures of a batch, in blocks."""
-
-    def energy_blocks(self, data: ModelInput) -> Iterator[GradientBlock]: ...
-    def force_blocks(self, data: ModelInput, probes: torch.Tensor) -> Iterator[tuple[int, GradientBlock]]: ...
-
-
-class HasTangent(Protocol):
-    """What a potential offers to this feature map."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def device(self) -> torch.device: ...
-    def parameter_names(self, pattern: str = "all") -> list[str]: ...
-    def parameter_sizes(self, names: Sequence[str]) -> list[int]: ...
-    def graph(self, structures: Sequence[Atoms]) -> ModelInput: ...
-    def graphs(self, structures: Sequence[Atoms]) -> Iterator[tuple[list[Atoms], ModelInput]]: ...
-    def gradient_plan(self, names: Sequence[str]) -> GradientPlan: ...
+from surveyor.features.sketch import CountSketch, GradientRows, Identity
+from surveyor.potentials.base import Batch, Differentiable, require
+from surveyor.potentials.parameters import parameter_names, parameter_sizes
+from surveyor.potentials.plan import gradient_plan
+from surveyor.types import Features, Float64Array, Potential
 
 
 class Tangent:
@@ -59,14 +39,14 @@ class Tangent:
 
     Raises:
         FeatureError: dim < 1 or an unknown normalisation.
-        PotentialError: no parameter matches.
+        PotentialError: no parameter matches, or the potential is not `Differentiable`.
 
     Source: arXiv 2605.03964; Jacot et al., arXiv 1806.07572.
     """
 
     def __init__(
         self,
-        potential: HasTangent,
+        potential: Potential,
         parameters: str = "all",
         dim: int | None = 512,
         seed: int = 0,
@@ -74,16 +54,16 @@ class Tangent:
         normalise: Normalise = "none",
     ) -> None:
         check_normalise(normalise)
-        self.potential = potential
+        self.potential = require(potential, Differentiable, "tangent features")
         self.parameters = parameters
-        self.names = potential.parameter_names(parameters)
-        sizes = potential.parameter_sizes(self.names)
+        self.names = parameter_names(self.potential.model, parameters)
+        sizes = parameter_sizes(self.potential.model, self.names)
         self.size = sum(sizes)
         self.sketch = Identity(self.size) if dim is None else CountSketch(self.size, dim, seed)
         self.seed = seed
         self.normalise: Normalise = normalise
         self.gradient_rows = GradientRows(self.names, sizes, self.sketch)
-        self.plan = potential.gradient_plan(self.names)
+        self.plan = gradient_plan(self.potential, self.names)
 
     @property
     def dim(self) -> int:
@@ -102,11 +82,11 @@ class Tangent:
         }
 
     def __call__(self, structures: Sequence[Atoms]) -> Features:
-        rows = in_batches(structures, self.potential.graphs, self._energy_rows)
+        rows = in_batches(structures, self.potential, self._energy_rows)
         if not rows:
             return Features.empty(self.dim)
         return Features.one_row_each(normalised(np.stack(rows), structures, self.normalise))
 
-    def _energy_rows(self, batch: list[Atoms], graph: ModelInput) -> list[Float64Array]:
-        blocks = self.plan.energy_blocks(graph)
-        return list(self.gradient_rows.total(blocks, len(batch), self.potential.device).cpu().numpy())
+    def _energy_rows(self, structures: list[Atoms], batch: Batch) -> list[Float64Array]:
+        blocks = self.plan.energy_blocks(batch)
+        return list(self.gradient_rows.total(blocks, len(structures), self.potential.device).cpu().numpy())

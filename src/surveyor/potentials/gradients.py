@@ -7,17 +7,20 @@ The gradients are handed on in blocks, a parameter at a time, so that a sketch o
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.autograd import forward_ad
 
 from surveyor.potentials.rows import Rows
-from surveyor.potentials.taps import Block, Capture, Rule, detached, tapped
+from surveyor.potentials.taps import Block, Capture, Rule, tapped
 
-Energies = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+if TYPE_CHECKING:
+    from surveyor.potentials.base import Batch
+
+Energies = Callable[["Batch"], torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +30,11 @@ class GradientPlan:
     | variable | meaning                                                                          |
     |----------|----------------------------------------------------------------------------------|
     | model    | the model                                                                        |
-    | energies | input of the forward pass → energy of each structure, (structures,) eV           |
+    | energies | batch → energy of each structure, (structures,) eV                               |
     | rules    | module name → rule                                                               |
     | spread   | scalar parameters that multiply or shift every node: parameter name → rule        |
     | wanted   | names of the parameters whose gradients are asked for                            |
     | rest     | those of them that no rule covers: a backward pass a structure                   |
-    | geometry | modules that see the positions only: energy gradients need not go back there     |
     """
 
     model: torch.nn.Module
@@ -41,22 +43,12 @@ class GradientPlan:
     spread: Mapping[str, Rule]
     wanted: frozenset[str]
     rest: tuple[str, ...]
-    geometry: tuple[torch.nn.Module, ...]
 
-    def __post_init__(self) -> None:
-        if self.rest:
-            modules = sorted({_owner(self.model, name) for name in self.rest})
-            warnings.warn(
-                f"no fast rule for the parameters of {', '.join(modules)}: "
-                "their gradients take a backward pass a structure",
-                stacklevel=2,
-            )
-
-    def energy_blocks(self, data: dict[str, torch.Tensor]) -> Iterator[Block]:
+    def energy_blocks(self, batch: Batch) -> Iterator[Block]:
         """∂E_b/∂θ of every structure b, in blocks."""
-        rows = Rows.of(data)
-        with tapped(self.model, self.rules, self.spread, rows) as captures, detached(self.geometry):
-            total = self.energies(data).sum()
+        rows = Rows.of(batch)
+        with tapped(self.model, self.rules, self.spread, rows) as captures:
+            total = self.energies(batch).sum()
         gradients = gradients_of(total, [capture.output for capture in captures])
         del total  # the graph holds every hidden tensor
         while captures:
@@ -65,11 +57,9 @@ class GradientPlan:
                 inputs = tuple(value.detach() for value in capture.inputs)
                 yield from self._chosen(capture.rule.blocks(rows, inputs, gradient))
         if self.rest:
-            yield from self._rest_of_energies(data)
+            yield from self._rest_of_energies(batch)
 
-    def force_blocks(
-        self, data: dict[str, torch.Tensor], probes: torch.Tensor
-    ) -> Iterator[tuple[int, Block]]:
+    def force_blocks(self, batch: Batch, probes: torch.Tensor) -> Iterator[tuple[int, Block]]:
         """∂(v·F_b)/∂θ of every structure b and probe v, in blocks with the probe's number.
 
         v·F = −D with D = dE(x + εv)/dε, so its parameter gradient is minus the tangent along v of the blocks
@@ -80,10 +70,10 @@ class GradientPlan:
         |----------|--------------------|--------------------------------------|
         | probes   | (probes, atoms, 3) | directions v, for all atoms at once  |
         """
-        rows = Rows.of(data)
-        positions = data["positions"].requires_grad_(True)
+        rows = Rows.of(batch)
+        positions = batch.positions.requires_grad_(True)
         with tapped(self.model, self.rules, self.spread, rows) as captures:
-            energies = self.energies(data)
+            energies = self.energies(batch)
         # The factor lets every h̄ be part of the second graph, even where it is a constant (the last layer).
         total = energies @ torch.ones_like(energies).requires_grad_(True)
         inputs = _distinct(value for capture in captures for value in capture.inputs if value.requires_grad)
@@ -100,29 +90,27 @@ class GradientPlan:
                     for block in self._chosen(_tangent(rows, capture, gradient, change, tangents)):
                         yield number, block
         if self.rest:
-            yield from self._rest_of_forces(data, probes)
+            yield from self._rest_of_forces(batch, probes)
 
     def _chosen(self, blocks: Iterator[Block]) -> Iterator[Block]:
         return (block for block in blocks if block.name in self.wanted)
 
-    def _rest_of_energies(self, data: dict[str, torch.Tensor]) -> Iterator[Block]:
+    def _rest_of_energies(self, batch: Batch) -> Iterator[Block]:
         with differentiable(self.model, self.rest) as parameters:
-            for number, energy in enumerate(self.energies(data)):
+            for number, energy in enumerate(self.energies(batch)):
                 gradients = gradients_of(energy, parameters, retain_graph=True)
                 yield from _single(self.rest, gradients, number)
 
-    def _rest_of_forces(
-        self, data: dict[str, torch.Tensor], probes: torch.Tensor
-    ) -> Iterator[tuple[int, Block]]:
-        positions = data["positions"].requires_grad_(True)
+    def _rest_of_forces(self, batch: Batch, probes: torch.Tensor) -> Iterator[tuple[int, Block]]:
+        positions = batch.positions.requires_grad_(True)
         with differentiable(self.model, self.rest) as parameters:
-            slope = gradients_of(self.energies(data).sum(), [positions], create_graph=True)[0]
+            slope = gradients_of(self.energies(batch).sum(), [positions], create_graph=True)[0]
             if slope is None:
                 return
             for number, probe in enumerate(probes):
                 works = -(slope * probe).sum(dim=1)
-                for structure in range(len(data["ptr"]) - 1):
-                    work = works[data["batch"] == structure].sum()
+                for structure in range(batch.count):
+                    work = works[batch.owners["nodes"] == structure].sum()
                     for block in _single(
                         self.rest, gradients_of(work, parameters, retain_graph=True), structure
                     ):
@@ -211,8 +199,3 @@ def _single(
         if gradient is not None:
             owner = torch.tensor([structure], device=gradient.device)
             yield Block(name, slice(0, gradient.numel()), owner, gradient.reshape(1, -1))
-
-
-def _owner(model: torch.nn.Module, parameter: str) -> str:
-    module = parameter.rpartition(".")[0]
-    return f"{module or 'the model'} ({type(model.get_submodule(module)).__name__})"

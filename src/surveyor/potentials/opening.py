@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from surveyor.errors import PotentialError
+from surveyor.types import Potential
 
 if TYPE_CHECKING:
-    from surveyor.potentials.mace import MacePotential
+    from surveyor.potentials.base import Family
 
 BUILTIN = "builtin"
+BUILTIN_FAMILY = "mace"
+GROUP = "surveyor.potentials"
+"""The group of entry points through which families, those of other packages too, make themselves known."""
 
 
 def builtin_path() -> Path:
@@ -32,51 +39,141 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def families() -> Mapping[str, EntryPoint]:
+    """Name → entry point of every installed family of potentials."""
+    return {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
+
+
 def open_potential(
     source: str | Path,
     device: str | None = None,
     dtype: Literal["float32", "float64"] | None = None,
     *,
     head: str | None = None,
-) -> MacePotential:
+) -> Potential:
     """Open a pretrained potential.
 
     A `.model` file is a Python pickle: opening one runs code that it holds. Open only files from people
     you trust.
 
     Args:
-        source: `"builtin"` (in the package), the path of a mace-torch `.model`, or the name of a MACE
-            foundation model such as `"medium-mpa-0"`, `"off-small"` or `"omol"`, which mace-torch
-            downloads once into its cache.
+        source: `"builtin"` (in the package), the path of a file, a published potential by name, such as
+            MACE's `"medium-mpa-0"`, `"off-small"` or `"omol"`, which mace-torch downloads once into its
+            cache; or either of the latter behind the name of its family, `"mace:medium-mpa-0"`.
         device: `"cpu"`, `"cuda"`, …; None takes a GPU where there is one.
         dtype: None keeps the dtype that the model was saved with.
         head: which head of a multi-head model; None takes the only one, or the one named "default".
 
     Raises:
-        PotentialError: no such file or name, not a MACE model, an unusable device or dtype, or no network.
+        PotentialError: no such file, name or family, not a potential, an unusable device or dtype, or no
+            network.
     """
     if dtype not in (None, "float32", "float64"):
         raise PotentialError(f"dtype {dtype!r}", expected="float32 or float64")
-    from surveyor.potentials.mace import MacePotential
-    from surveyor.potentials.mace_foundation import FOUNDATION_MODELS, foundation_model_path
+    name, what = _family_of(str(source))
+    with _importing(name):
+        return _loaded(name).open(what, device=device, dtype=dtype, head=head)
 
-    name = str(source)
-    if name == BUILTIN:
-        path = builtin_path()
-    elif Path(name).is_file():
-        path = Path(name)
-    elif name in FOUNDATION_MODELS:
-        path = foundation_model_path(name)
-    else:
-        if Path(name).is_dir():
-            why = ": that is a folder"
-        elif Path(name).exists():
-            why = ": that is no file, but a pipe, socket or device"
-        else:
-            why = ": no such file" if Path(name).suffix != "" or "/" in name else ""
+
+def suffix_of(family: str) -> str:
+    """Ending of the files that a family saves."""
+    return next(iter(_loaded(family).suffixes))
+
+
+def _family_of(source: str) -> tuple[str, str]:
+    """Family of what a user named, and its file or name there.
+
+    Raises:
+        PotentialError: there is no such file, name or family, or more than one family claims the file.
+    """
+    known = families()
+    if not known:
         raise PotentialError(
-            f"no potential {name!r}{why}",
-            expected="'builtin', the path of a .model file, or one of " + ", ".join(FOUNDATION_MODELS),
-            todo=f"check the spelling; the current folder is {Path.cwd()}",
+            "no family of potentials is installed, not even mace",
+            todo="install surveyor again: pip install surveyor, or pip install -e . in a checkout",
         )
-    return MacePotential.load(path, device=device, dtype=dtype, head=head)
+    if source == BUILTIN:
+        return BUILTIN_FAMILY, str(builtin_path())
+    if Path(source).is_file():
+        return _family_of_file(Path(source), known), source
+    family, colon, what = source.partition(":")
+    if colon and family in known:
+        with _importing(family):
+            names = list(_loaded(family).names())
+        if not (Path(what).is_file() or what in names):
+            raise _nothing(what, f" of the family {family!r}", ", ".join(["a file", *names]))
+        return family, what
+    published = {each: _names(each) for each in known}
+    for candidate, names in published.items():
+        if source in names:
+            return candidate, source
+    endings = dict.fromkeys(ending for each in known for ending in _suffixes(each))
+    every = [name for each, names in published.items() for name in (f"{each}:NAME", *names)]
+    raise _nothing(
+        source, "", f"'builtin', the path of a {' or '.join(endings)} file, or one of {', '.join(every)}"
+    )
+
+
+def _nothing(source: str, where: str, expected: str) -> PotentialError:
+    if Path(source).is_dir():
+        why = ": that is a folder"
+    elif Path(source).exists():
+        why = ": that is no file, but a pipe, socket or device"
+    else:
+        why = ": no such file" if Path(source).suffix != "" or "/" in source else ""
+    return PotentialError(
+        f"no potential {source!r}{where}{why}",
+        expected=expected,
+        todo=f"check the spelling; the current folder is {Path.cwd()}",
+    )
+
+
+def _family_of_file(path: Path, known: Iterable[str]) -> str:
+    """The family whose files end like this one; where none does, the only one there is."""
+    endings = {name: _suffixes(name) for name in known}
+    claims = [name for name, own in endings.items() if path.name.endswith(own)] or list(endings)
+    if len(claims) == 1:
+        return claims[0]
+    raise PotentialError(
+        f"{path}: its ending does not tell which family of potentials it is of",
+        expected="a file of " + ", ".join(f"{name} ({', '.join(own)})" for name, own in endings.items()),
+        todo=f"name the family: {claims[0]}:{path}",
+    )
+
+
+def _suffixes(family: str) -> tuple[str, ...]:
+    """Endings of its files; none where it cannot be imported, which must not keep others from theirs."""
+    try:
+        return tuple(_loaded(family).suffixes)
+    except PotentialError:
+        return ()
+
+
+def _names(family: str) -> list[str]:
+    """Published potentials that it knows; none where it, or its library, cannot be imported."""
+    try:
+        return list(_loaded(family).names())
+    except (PotentialError, ImportError):
+        return []
+
+
+def _loaded(family: str) -> Family:
+    with _importing(family):
+        found: Family = families()[family].load()
+        return found
+
+
+@contextlib.contextmanager
+def _importing(family: str) -> Iterator[None]:
+    """
+    Raises:
+        PotentialError: something that the family needs cannot be imported.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise PotentialError(
+            f"the family {family!r} of potentials cannot be imported: {error}",
+            expected=f"the packages that {families()[family].value} needs",
+            todo="install what is missing, or uninstall the package that announces the family",
+        ) from error

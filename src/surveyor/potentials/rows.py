@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.functional import pad
+
+if TYPE_CHECKING:
+    from surveyor.potentials.base import Batch
 
 MANY = 32
 """Rows a group from which a matrix product for each group is faster on a CPU."""
@@ -76,28 +81,32 @@ class Segments:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Nodes and edges of a batch of structures.
+    """The rows that a batch of structures is made of, by domain.
 
-    | variable | shape    | meaning                                          |
-    |----------|----------|--------------------------------------------------|
-    | nodes    | (nodes,) | structure of each node                           |
-    | edges    | (edges,) | structure of each edge                           |
-    | elements | (nodes,) | index of each node's element                     |
-    | count    |          | number of structures                             |
+    | variable | shape    | meaning                                                        |
+    |----------|----------|----------------------------------------------------------------|
+    | domains  |          | `nodes`, `edges` and others → structure of each row            |
+    | elements | (nodes,) | index of each node's element                                   |
+    | count    |          | number of structures                                           |
     """
 
-    nodes: Segments
-    edges: Segments
+    domains: Mapping[str, Segments]
     elements: torch.Tensor
     count: int
 
     @classmethod
-    def of(cls, data: dict[str, torch.Tensor]) -> Rows:
-        """From the input of a model's forward pass."""
-        batch = data["batch"]
-        count = len(data["ptr"]) - 1
-        elements = data["node_attrs"].argmax(dim=1)
-        return cls(Segments(batch, count), Segments(batch[data["edge_index"][0]], count), elements, count)
+    def of(cls, batch: Batch) -> Rows:
+        """Those of a batch; each structure is a row of the domain `structures`."""
+        owners = {"structures": torch.arange(batch.count, device=batch.positions.device), **batch.owners}
+        return cls(
+            {name: Segments(owner, batch.count) for name, owner in owners.items()},
+            batch.elements,
+            batch.count,
+        )
+
+    @property
+    def nodes(self) -> Segments:
+        return self.domains["nodes"]
 
     @cached_property
     def by_element(self) -> ElementGroups:

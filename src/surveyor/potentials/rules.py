@@ -7,31 +7,25 @@ gradient of a structure's energy is a sum over its rows, ∂E_b/∂θ = Σ_{r∈
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import prod, sqrt
-from typing import Literal
 
 import torch
-from e3nn import o3
-from e3nn.nn._fc import _Layer
+from torch.func import functional_call, vjp, vmap
 from torch.nn.functional import layer_norm, one_hot
 
-from surveyor.potentials.rows import Rows, Segments
+from surveyor.potentials.rows import Rows
 from surveyor.potentials.taps import Block, Rule, Tap
 
-Domain = Literal["nodes", "edges"]
+AT_ONCE = 2**22
+"""Numbers of per-row gradients that are held at once."""
 
 
-def _segments(rows: Rows, domain: Domain) -> Segments:
-    return rows.nodes if domain == "nodes" else rows.edges
-
-
-class _Whole:
+class Whole:
     """A module whose output is itself linear in the parameters: the class's own forward is recorded."""
 
-    def __init__(self, name: str, module: torch.nn.Module, domain: Domain) -> None:
+    def __init__(self, name: str, module: torch.nn.Module, domain: str) -> None:
         self.name = name
         self.module = module
-        self.domain: Domain = domain
+        self.domain = domain
         self.own_forward: Callable[..., torch.Tensor] = module.forward
 
     def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
@@ -41,105 +35,26 @@ class _Whole:
         return f"{self.name}.{name}"
 
 
-class IrrepsLinear(_Whole):
-    """e3nn's Linear: y_rwi = c Σ_u x_rui W_uw (+ b_w) for each path, so ∂E/∂W_uw = c Σ_ri x_rui g_rwi."""
-
-    module: o3.Linear
-
-    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
-        segments = _segments(rows, self.domain)
-        fields_in = irreps_fields(inputs[0], self.module.irreps_in)
-        fields_out = irreps_fields(gradient, self.module.irreps_out)
-        offsets = {"weight": 0, "bias": 0}
-        for path in self.module.instructions:
-            kind = "bias" if path.i_in == -1 else "weight"
-            size = prod(path.path_shape)
-            entries = slice(offsets[kind], offsets[kind] + size)
-            offsets[kind] += size
-            if size == 0:
-                continue
-            right = fields_out[path.i_out]
-            if kind == "bias":
-                values = segments.total(right.flatten(1))
-            else:
-                values = segments.outer(fields_in[path.i_in], right).flatten(1)
-            yield Block(self.parameter(kind), entries, None, path.path_weight * values)
+def _fields(values: torch.Tensor) -> torch.Tensor:
+    """(rows, …, width) → (rows, m, width)."""
+    return values[:, None] if values.ndim == 2 else values.flatten(1, -2)
 
 
-class ElementProduct(_Whole):
-    """e3nn's FullyConnectedTensorProduct with one-hot elements: y_rwi = c Σ_u x_rui W_{u,z(r),w}.
-
-    A skip connection of MACE. ∂E_b/∂W_uvw = c Σ_{r∈b, z(r)=v} Σ_i x_rui g_rwi.
-    """
-
-    module: o3.FullyConnectedTensorProduct
-
-    @staticmethod
-    def fits(module: torch.nn.Module) -> bool:
-        return (
-            isinstance(module, o3.FullyConnectedTensorProduct)
-            and len(module.irreps_in2) == 1
-            and module.irreps_in2[0].ir == o3.Irrep("0e")
-        )
-
-    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
-        groups = rows.by_element
-        fields_in = irreps_fields(inputs[0], self.module.irreps_in1)
-        fields_out = irreps_fields(gradient, self.module.irreps_out)
-        offset = 0
-        for path in self.module.instructions:
-            u, v, w = path.path_shape
-            scale = path.path_weight / sqrt(self.module.irreps_out[path.i_out].ir.dim)
-            values = scale * groups.outer(fields_in[path.i_in1], fields_out[path.i_out]).flatten(1)
-            where = torch.arange(offset, offset + u * v * w, device=values.device).view(u, v, w)
-            offset += u * v * w
-            for element in groups.present:
-                members = groups.members(element)
-                yield Block(
-                    self.parameter("weight"),
-                    where[:, element].flatten(),
-                    groups.structure[members],
-                    values[members],
-                )
-
-
-class RadialLayer(_Whole):
-    """A layer of e3nn's FullyConnectedNet, y = act(z) with z = c x W: ∂E/∂W = c Σ_r x_r ⊗ ∂E/∂z_r."""
-
-    @property
-    def scale(self) -> float:
-        fan = self.module.h_in * self.module.var_in  # type: ignore[operator]
-        if self.module.act is None:
-            fan /= self.module.var_out
-        return float(fan**-0.5)
-
-    def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
-        z = tap(inputs, inputs[0] @ (self.module.weight * self.scale))  # type: ignore[operator]
-        if self.module.act is None:
-            return z
-        return self.module.act(z) * self.module.var_out**0.5  # type: ignore[no-any-return, operator]
-
-    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
-        values = _segments(rows, self.domain).outer(inputs[0][:, None], gradient[:, None])
-        whole = slice(0, values[0].numel())
-        yield Block(self.parameter("weight"), whole, None, self.scale * values.flatten(1))
-
-
-class Affine(_Whole):
+class Affine(Whole):
     """torch's Linear: y = x Wᵀ + b, so ∂E/∂W = Σ_r g_r ⊗ x_r and ∂E/∂b = Σ_r g_r."""
 
     module: torch.nn.Linear
 
     def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
-        segments = _segments(rows, self.domain)
-        x, g = inputs[0].flatten(1), gradient.flatten(1)
-        values = segments.outer(g[:, None], x[:, None])
+        segments = rows.domains[self.domain]
+        x, g = _fields(inputs[0]), _fields(gradient)
+        values = segments.outer(g, x)
         yield Block(self.parameter("weight"), slice(0, values[0].numel()), None, values.flatten(1))
         if self.module.bias is not None:
-            yield Block(self.parameter("bias"), slice(0, g.shape[1]), None, segments.total(g))
+            yield Block(self.parameter("bias"), slice(0, g.shape[2]), None, segments.total(g.sum(dim=1)))
 
 
-class Norm(_Whole):
+class Norm(Whole):
     """torch's LayerNorm over channels: y = x̂ w + b, so ∂E/∂w = Σ_r g_r x̂_r and ∂E/∂b = Σ_r g_r."""
 
     module: torch.nn.LayerNorm
@@ -149,22 +64,24 @@ class Norm(_Whole):
         return isinstance(module, torch.nn.LayerNorm) and len(module.normalized_shape) == 1
 
     def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
-        segments = _segments(rows, self.domain)
+        segments = rows.domains[self.domain]
         standard = layer_norm(inputs[0], self.module.normalized_shape, eps=self.module.eps)
-        whole = slice(0, gradient.shape[1])
-        yield Block(self.parameter("weight"), whole, None, segments.total(gradient * standard))
+        g = _fields(gradient)
+        whole = slice(0, g.shape[2])
+        moved = (g * _fields(standard)).sum(dim=1)
+        yield Block(self.parameter("weight"), whole, None, segments.total(moved))
         if self.module.bias is not None:
-            yield Block(self.parameter("bias"), whole, None, segments.total(gradient))
+            yield Block(self.parameter("bias"), whole, None, segments.total(g.sum(dim=1)))
 
 
-class Lookup(_Whole):
+class Lookup(Whole):
     """torch's Embedding: y_r = W_{k(r)}, so ∂E/∂W_k = Σ_{r: k(r) = k} g_r."""
 
     module: torch.nn.Embedding
 
     def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         chosen = one_hot(inputs[0].flatten(), self.module.num_embeddings).to(gradient.dtype)
-        values = _segments(rows, self.domain).outer(chosen[:, None], gradient.flatten(1)[:, None])
+        values = rows.domains[self.domain].outer(chosen[:, None], gradient.flatten(1)[:, None])
         yield Block(self.parameter("weight"), slice(0, values[0].numel()), None, values.flatten(1))
 
 
@@ -186,36 +103,51 @@ class NodeScalar:
         yield Block(self.name, slice(0, 1), None, rows.nodes.total(gradient))
 
 
-def rule_for(name: str, module: torch.nn.Module, domain: Domain) -> Rule | None:
-    """The rule of a module of e3nn or torch, if there is one.
+class RowLocal(Whole):
+    """Any module whose output row depends on its own input row alone: ∂E_b/∂θ = Σ_{r∈b} (∂y_r/∂θ)ᵀ g_r.
+
+    The vector–Jacobian product of each row, by `vmap(vjp)`, for the module's own parameters.
+    """
+
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
+        own = dict(self.module.named_parameters(recurse=False))
+
+        def pulled(g: torch.Tensor, *x: torch.Tensor) -> dict[str, torch.Tensor]:
+            def output(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+                arguments = tuple(value[None] for value in x)
+                found: torch.Tensor = functional_call(self.module, parameters, arguments)
+                return found[0]
+
+            return dict(vjp(output, own)[1](g)[0])
+
+        owner = rows.domains[self.domain].owner
+        if not len(owner):
+            return
+        at_once = max(1, AT_ONCE // sum(parameter.numel() for parameter in own.values()))
+        parts = zip(*(torch.split(value, at_once) for value in (owner, gradient, *inputs)), strict=True)
+        for whose, *values in parts:
+            for name, each in vmap(pulled)(*values).items():
+                flat = each.flatten(1)
+                total = flat.new_zeros(rows.count, flat.shape[1]).index_add(0, whose, flat)
+                yield Block(self.parameter(name), slice(0, flat.shape[1]), None, total)
+
+
+def rule_for(name: str, module: torch.nn.Module, domain: str) -> Rule | None:
+    """The rule of a module of torch or e3nn, by its class; None where there is none.
 
     Args:
         name: of the module in the model.
         module: one with parameters of its own.
         domain: what the rows of its input are.
     """
-    if isinstance(module, o3.Linear) and _has_own_weights(module):
-        return IrrepsLinear(name, module, domain)
-    if ElementProduct.fits(module) and _has_own_weights(module):
-        return ElementProduct(name, module, domain)
-    if isinstance(module, _Layer):
-        return RadialLayer(name, module, domain)
     if type(module) is torch.nn.Linear:
         return Affine(name, module, domain)
     if Norm.fits(module):
         return Norm(name, module, domain)
     if type(module) is torch.nn.Embedding:
         return Lookup(name, module, domain)
+    if any(kind.__module__.partition(".")[0] == "e3nn" for kind in type(module).__mro__):
+        from surveyor.potentials import e3nn_rules
+
+        return e3nn_rules.rule_for(name, module, domain)
     return None
-
-
-def _has_own_weights(module: torch.nn.Module) -> bool:
-    return bool(module.internal_weights and module.shared_weights)
-
-
-def irreps_fields(values: torch.Tensor, irreps: o3.Irreps) -> list[torch.Tensor]:
-    """(rows, irreps.dim) → for each irrep (rows, 2l + 1, multiplicity)."""
-    return [
-        values[:, part].reshape(len(values), mul, irrep.dim).transpose(1, 2)
-        for part, (mul, irrep) in zip(irreps.slices(), irreps, strict=True)
-    ]

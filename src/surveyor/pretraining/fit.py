@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from surveyor.potentials.mace.run import run_mace_trainer
 from surveyor.pretraining.recipe import ModelSpec, Recipe
 from surveyor.pretraining.start import into_start
-from surveyor.training.mace_run import run_mace_trainer
 
 
 def trainer_options(recipe: Recipe, atom_energies: Mapping[int, float], *, resume: bool) -> dict[str, object]:

@@ -16,6 +16,7 @@ from ase.io import read
 
 from surveyor.errors import LabellingError, PotentialError
 from surveyor.potentials import open_potential
+from surveyor.potentials.mace.run import LOG_NAME
 from surveyor.pretraining.card import make_card, read_json, write_json
 from surveyor.pretraining.dataset import (
     SPLITS,
@@ -38,7 +39,6 @@ from surveyor.pretraining.sampling import representative, thin
 from surveyor.pretraining.start import check_start
 from surveyor.structures import whole_file, write_structures
 from surveyor.structures.writing import frame_texts
-from surveyor.training.mace_run import LOG_NAME
 from surveyor.types import Potential
 
 Progress = Callable[[str, int, int, str], None]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (before torch)
+from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (before torch)
 import torch
 from mace.tools.scripts_utils import extract_config_mace_model
 
 from surveyor.errors import ConfigError, PotentialError
-from surveyor.potentials.mace_loading import load_module
+from surveyor.potentials.mace.loading import load_module
 from surveyor.pretraining.recipe import Recipe
 from surveyor.structures.writing import whole_file
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from surveyor.errors import TrainingError
-from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace.potential import MacePotential
 
 PARTS = ("node_embedding", "interactions", "products", "readouts")
 """The parts of a MACE that its trainer can train or freeze, from the bottom up."""

@@ -5,20 +5,17 @@ from __future__ import annotations
 import torch
 
 from surveyor.errors import TrainingError
-from surveyor.potentials.mace import MacePotential
-from surveyor.training.weights import PARTS
-from surveyor.types import Potential
+from surveyor.potentials.mace.potential import MacePotential
+from surveyor.potentials.mace.weights import PARTS
 
 
-def check_trainable(potential: Potential) -> None:
+def check_trainable(potential: MacePotential) -> None:
     """Look at what the trainer needs of the model that it starts from; frozen weights do not matter to it.
 
     Raises:
-        TrainingError: it is no MACE model, compiled or scripted, wrapped in LoRA adapters, in half precision,
+        TrainingError: it is compiled or scripted, wrapped in LoRA adapters, in half precision,
             or of an architecture that mace-torch does not rebuild.
     """
-    if not isinstance(potential, MacePotential):
-        raise TrainingError(f"a {type(potential).__name__} to fine-tune", expected="a MACE potential")
     model, source = potential.model, potential.source
     # e3nn compiles parts of every model: what counts is whether a layer, or the whole, is compiled.
     scripted = any(isinstance(part, torch.jit.ScriptModule) for part in (model, *_layers(model)))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 
-from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (before mace)
+from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (before mace)
 import numpy as np
 import torch
 from mace.modules.symmetric_contraction import Contraction, EmptyParam
 
-from surveyor.potentials.mace import MacePotential
 
-
-def randomly_initialised(potential: MacePotential, seed: int) -> MacePotential:
+def randomly_initialised(model: torch.nn.Module, seed: int) -> torch.nn.Module:
     """The same architecture with fresh weights: what a representation is worth without pretraining.
 
     Weights are drawn as mace and e3nn draw them before training: standard normal ones in equivariant layers
@@ -21,10 +19,10 @@ def randomly_initialised(potential: MacePotential, seed: int) -> MacePotential:
     scale, shift, couplings) stay, and so do scalar parameters.
 
     Args:
-        potential: left as it is.
+        model: left as it is.
         seed: of numpy's generator; the same weights on every device.
     """
-    model = copy.deepcopy(potential.model)
+    model = copy.deepcopy(model)
     rng = np.random.default_rng(seed)
     for module in model.modules():
         own = dict(module.named_parameters(recurse=isinstance(module, Contraction)))
@@ -46,4 +44,4 @@ def randomly_initialised(potential: MacePotential, seed: int) -> MacePotential:
                 fresh = rng.standard_normal(shape)
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(np.asarray(fresh)))
-    return MacePotential(model, source=f"{potential.source} with random weights", head=potential.head)
+    return model

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO
 
 from surveyor.errors import TrainingError
+from surveyor.potentials.mace.effective import TrainerRun, check_effective
 from surveyor.threads import THREADS
-from surveyor.training.effective import TrainerRun, check_effective
 
 LOG_NAME = "mace.log"
 

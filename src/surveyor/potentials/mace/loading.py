@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (the pickle names mace's classes)
+from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (the pickle names mace's classes)
 import torch
 
 from surveyor.errors import PotentialError

@@ -18,11 +18,11 @@ import torch
 from ase import Atoms
 
 from surveyor.errors import TrainingError
-from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace.effective import HEAD
+from surveyor.potentials.mace.potential import MacePotential
+from surveyor.potentials.references import refit_reference_energies
 from surveyor.structures.labels import labels_of, with_labels
 from surveyor.structures.writing import write_structures
-from surveyor.training.effective import HEAD
-from surveyor.training.references import refit_reference_energies
 from surveyor.types import Labels
 
 MIN_EPOCHS = 10

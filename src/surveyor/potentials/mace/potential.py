@@ -1,16 +1,14 @@
-"""MACE potentials of mace-torch 0.3.x: the one module that knows their internals."""
+"""MACE potentials of mace-torch 0.3.x: the one class that knows their internals."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (before e3nn)
+from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (before e3nn)
 import numpy as np
 import torch
 from ase import Atoms
@@ -23,19 +21,18 @@ from mace.modules.blocks import RealAgnosticResidualNonLinearInteractionBlock
 from mace.modules.symmetric_contraction import Contraction
 
 from surveyor.errors import PotentialError
-from surveyor.potentials.contraction import ContractionRule
-from surveyor.potentials.gradients import GradientPlan, differentiable, gradients_of
-from surveyor.potentials.graphs import ahead, build_graph, pack
-from surveyor.potentials.mace_loading import load_module
-from surveyor.potentials.rules import NodeScalar, rule_for
-from surveyor.potentials.taps import Rule
+from surveyor.potentials.base import Batch, Layer
+from surveyor.potentials.batches import batches
+from surveyor.potentials.graphs import build_graph
+from surveyor.potentials.mace.contraction import ContractionRule
+from surveyor.potentials.mace.fresh import randomly_initialised
+from surveyor.potentials.mace.loading import load_module
+from surveyor.potentials.prediction import fingerprint_of
+from surveyor.potentials.rules import NodeScalar
+from surveyor.potentials.taps import Rule, detached
 from surveyor.structures.identity import total_charge, total_spin
-from surveyor.structures.validation import check_elements
 from surveyor.structures.writing import whole_file
-from surveyor.types import FloatArray, Labels
-
-MAX_ATOMS = 512
-MAX_STRUCTURES = 64
+from surveyor.types import FloatArray, Labels, Trainer
 
 
 class MacePotential:
@@ -48,6 +45,8 @@ class MacePotential:
     Raises:
         PotentialError: the object is not such a model, or the head does not exist.
     """
+
+    family = "mace"
 
     def __init__(self, model: torch.nn.Module, *, source: str = "model", head: str | None = None) -> None:
         for attribute in (
@@ -147,11 +146,7 @@ class MacePotential:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of class, head, dtype, and every parameter and buffer."""
-        digest = hashlib.sha256(f"{type(self.model).__name__}|{self.head}|{self.dtype}".encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint_of(self.model, self.head, self.dtype)
 
     # ---- prediction -------------------------------------------------------------------------------
 
@@ -163,9 +158,9 @@ class MacePotential:
             StructureError: an element is unknown.
         """
         labels: list[Labels] = []
-        for batch, data in self.graphs(structures):
+        for batch, made in batches(self, structures):
             stress = all(bool(atoms.pbc.all()) for atoms in batch)
-            out = self.model(data, training=False, compute_force=True, compute_stress=stress)
+            out = self.model(made.inputs, training=False, compute_force=True, compute_stress=stress)
             energies = out["energy"].detach().cpu().numpy().astype(np.float64)
             forces = np.split(
                 out["forces"].detach().cpu().numpy().astype(np.float64),
@@ -202,18 +197,8 @@ class MacePotential:
 
     # ---- what the features see --------------------------------------------------------------------
 
-    def batches(self, structures: Sequence[Atoms]) -> Iterator[list[Atoms]]:
-        """Batches of bounded size whose elements are all known."""
-        for number, atoms in enumerate(structures):
-            check_elements(atoms, self.elements, f"structure {number}")
-        return pack(structures, MAX_ATOMS, MAX_STRUCTURES)
-
-    def graphs(self, structures: Sequence[Atoms]) -> Iterator[tuple[list[Atoms], dict[str, torch.Tensor]]]:
-        """The batches with their graphs; the next graph is built while the model computes on one."""
-        return ahead(self.batches(structures), self.graph)
-
-    def graph(self, structures: Sequence[Atoms]) -> dict[str, torch.Tensor]:
-        """The input of the model's forward pass for a batch of structures."""
+    def batch(self, structures: Sequence[Atoms]) -> Batch:
+        """The input of the model's forward pass."""
         graph = build_graph(structures, self.cutoff)
         dtype, device = next(self.model.parameters()).dtype, self.device
         n = len(structures)
@@ -225,7 +210,7 @@ class MacePotential:
         def whole(values: object) -> torch.Tensor:
             return torch.as_tensor(values, dtype=torch.int64, device=device)
 
-        return {
+        inputs = {
             "positions": real(graph.positions),
             "node_attrs": torch.nn.functional.one_hot(species, len(self.elements)).to(dtype),
             "edge_index": whole(graph.edges),
@@ -238,140 +223,74 @@ class MacePotential:
             "total_charge": real(np.array([total_charge(atoms) for atoms in structures], dtype=np.float64)),
             "total_spin": real(np.array([total_spin(atoms) for atoms in structures], dtype=np.float64)),
         }
+        owner = inputs["batch"]
+        owners = {"nodes": owner, "edges": owner[inputs["edge_index"][0]]}
+        return Batch(inputs, inputs["positions"], n, species, owners)
 
-    @property
-    def n_layers(self) -> int:
-        """Number of message-passing layers."""
-        return len(cast(torch.nn.ModuleList, self.model.interactions))
-
-    def _scalar_columns(self) -> list[torch.Tensor]:
-        """For each layer, the columns of the concatenated node features that are 0e irreps."""
-        columns, offset = [], 0
+    def layers(self) -> list[Layer]:
+        """Rotation-invariant node features (0e irreps) after each message-passing layer."""
+        found = []
         for product in cast(torch.nn.ModuleList, self.model.products):
             irreps = o3.Irreps(str(cast(torch.nn.Module, product.linear).irreps_out))
-            scalars = [
-                torch.arange(offset + part.start, offset + part.stop)
-                for part, (_, irrep) in zip(irreps.slices(), irreps, strict=True)
-                if irrep == o3.Irrep("0e")
-            ]
-            columns.append(torch.cat(scalars))
-            offset += irreps.dim
-        return columns
+            scalars = torch.cat(
+                [
+                    torch.arange(part.start, part.stop)
+                    for part, (_, irrep) in zip(irreps.slices(), irreps, strict=True)
+                    if irrep == o3.Irrep("0e")
+                ]
+            ).to(self.device)
+            found.append(Layer(product, len(scalars), partial(_columns, scalars)))
+        return found
 
-    def activation_widths(self) -> list[int]:
-        """Number of invariant channels of each layer."""
-        return [len(columns) for columns in self._scalar_columns()]
-
-    def activations(self, structures: Sequence[Atoms], layers: Sequence[int]) -> Iterator[FloatArray]:
-        """Rotation-invariant node features (0e irreps) of the layers, (n_atoms, Σ widths) a structure."""
-        columns = self._scalar_columns()
-        wanted = torch.cat([columns[layer] for layer in layers])
-        for batch, data in self.graphs(structures):
-            with torch.no_grad():
-                out = self.model(data, compute_force=False)
-            nodes = out["node_feats"][:, wanted.to(self.device)].cpu().numpy()
-            yield from np.split(nodes, np.cumsum([len(atoms) for atoms in batch])[:-1])
-
-    def activation_slopes(
-        self, data: dict[str, torch.Tensor], layers: Sequence[int], probes: torch.Tensor
-    ) -> Iterator[FloatArray]:
-        """d/dε of the activations h at x + εv, for each probe v (n_atoms, 3): (n_atoms, Σ widths).
-
-        With u of the shape of h, dh/dε is the gradient with respect to u of v·∂(u·h)/∂x; `data` is a batch.
-        """
-        columns = self._scalar_columns()
-        wanted = torch.cat([columns[layer] for layer in layers]).to(self.device)
-        positions = data["positions"].requires_grad_(True)
-        nodes = self.model(data, compute_force=False)["node_feats"][:, wanted]
-        weights = torch.zeros_like(nodes).requires_grad_(True)
-        slope = gradients_of((weights * nodes).sum(), [positions], create_graph=True)[0]
-        for probe in probes.to(positions):
-            found = None
-            if slope is not None:
-                found = gradients_of((slope * probe).sum(), [weights], retain_graph=True)[0]
-            yield (torch.zeros_like(nodes) if found is None else found).detach().cpu().numpy()
-
-    def parameter_names(self, pattern: str = "all") -> list[str]:
-        """Names of a subset of the parameters, in the model's own order.
-
-        Args:
-            pattern: `all`, `readout`, `interactions` (interactions and products), or a regular expression
-                that is searched for in the names.
-
-        Raises:
-            PotentialError: nothing matches, or the expression is malformed.
-        """
-        names = [name for name, _ in self.model.named_parameters()]
-        expression = {
-            "all": "",
-            "readout": r"^readouts\.",
-            "interactions": r"^(interactions|products)\.",
-        }.get(pattern, pattern)
-        try:
-            chosen = [name for name in names if re.search(expression, name)]
-        except re.error as error:
-            raise PotentialError(
-                f"parameters={pattern!r} is no regular expression ({error})",
-                expected="all, readout, interactions, or a regular expression",
-            ) from error
-        if not chosen:
-            raise PotentialError(f"no parameter matches {pattern!r}", expected="one of " + ", ".join(names))
-        return chosen
-
-    def parameter_sizes(self, names: Sequence[str]) -> list[int]:
-        """Number of entries of each named parameter."""
-        parameters = dict(self.model.named_parameters())
-        return [parameters[name].numel() for name in names]
-
-    def energy_gradients(self, structures: Sequence[Atoms], names: Sequence[str]) -> Iterator[torch.Tensor]:
-        """∇θ E of each structure, (Σ sizes,), by one backward pass a structure."""
-        for batch in self.batches(structures):
-            for atoms in batch:
-                with differentiable(self.model, names) as parameters:
-                    gradients = gradients_of(self.energies(self.graph([atoms])).sum(), parameters)
-                yield torch.cat(
-                    [
-                        torch.zeros_like(parameter).flatten() if gradient is None else gradient.flatten()
-                        for gradient, parameter in zip(gradients, parameters, strict=True)
-                    ]
-                )
-
-    def energies(self, data: dict[str, torch.Tensor]) -> torch.Tensor:
+    def energies(self, batch: Batch) -> torch.Tensor:
         """Energies (eV) of a batch, (structures,), still part of the graph of differentiation."""
-        return cast(torch.Tensor, self.model(data, compute_force=False)["energy"])
-
-    def gradient_plan(self, names: Sequence[str]) -> GradientPlan:
-        """How to take the gradients of all structures of a batch with respect to the named parameters."""
-        wanted = frozenset(names)
-        rules: dict[str, Rule] = {}
-        covered: set[str] = set()
-        for path, module in self.model.named_modules():
-            contraction = isinstance(module, Contraction)
-            own = {f"{path}.{name}" for name, _ in module.named_parameters(recurse=contraction)}
-            rule: Rule | None = None
-            if own & wanted:
-                on_edges = "conv_tp_weights" in path or "density_fn" in path
-                rule = (
-                    ContractionRule(path, module, _contraction_tensors(module))
-                    if contraction
-                    else rule_for(path, module, "edges" if on_edges else "nodes")
-                )
-            if rule is not None:
-                rules[path] = rule
-                covered |= own
-        spread: dict[str, Rule] = {
-            f"{path}.{name}": NodeScalar(f"{path}.{name}")
-            for path, module in self.model.named_modules()
-            if isinstance(module, RealAgnosticResidualNonLinearInteractionBlock)
-            for name in ("alpha", "beta")
-            if f"{path}.{name}" in wanted
-        }
-        rest = tuple(name for name in names if name not in covered and name not in spread)
-        geometry = tuple(
+        # Where nothing asks for gradients of positions, the backward pass need not go back there.
+        geometry = [
             cast(torch.nn.Module, getattr(self.model, name))
             for name in ("spherical_harmonics", "radial_embedding")
+        ]
+        asked = batch.positions.requires_grad or any(
+            parameter.requires_grad for module in geometry for parameter in module.parameters()
         )
-        return GradientPlan(self.model, self.energies, rules, spread, wanted, rest, geometry)
+        with detached(() if asked else geometry):
+            return cast(torch.Tensor, self.model(batch.inputs, compute_force=False)["energy"])
+
+    def atom_energies(self, batch: Batch) -> torch.Tensor | None:
+        """Energy of each atom, where the model tells them."""
+        return cast("torch.Tensor | None", self.model(batch.inputs, compute_force=False).get("node_energy"))
+
+    def rules(self) -> dict[str, Rule]:
+        """Rules of the symmetric contractions, and of scalars that scale or shift every node."""
+        found: dict[str, Rule] = {}
+        for path, module in self.model.named_modules():
+            if isinstance(module, Contraction):
+                found[path] = ContractionRule(path, module, _contraction_tensors(module))
+            elif isinstance(module, RealAgnosticResidualNonLinearInteractionBlock):
+                found |= {f"{path}.{name}": NodeScalar(f"{path}.{name}") for name in ("alpha", "beta")}
+        return found
+
+    # ---- beyond prediction ------------------------------------------------------------------------
+
+    def trainer(self, settings: Mapping[str, Any], replay: Sequence[Atoms] = ()) -> Trainer:
+        """mace-torch's own trainer; the settings are those of `FineTuningSettings`.
+
+        Raises:
+            TrainingError: it cannot start from this model, or a setting is not to be had.
+        """
+        from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+        from surveyor.potentials.mace.trainable import check_trainable
+
+        check_trainable(self)
+        return FineTuning(FineTuningSettings(**settings), replay=replay)
+
+    def with_random_weights(self, seed: int) -> MacePotential:
+        """The same architecture with fresh weights; see `randomly_initialised`."""
+        model = randomly_initialised(self.model, seed)
+        return MacePotential(model, source=f"{self.source} with random weights", head=self.head)
+
+
+def _columns(wanted: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    return output[:, wanted]
 
 
 def _contraction_tensors(module: torch.nn.Module) -> dict[int, tuple[str, torch.Tensor]]:

@@ -7,7 +7,7 @@ import io
 import re
 from pathlib import Path
 
-from surveyor.potentials import mace_import  # noqa: F401  # isort: skip  (before mace)
+from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (before mace)
 from mace.calculators import foundations_models
 
 from surveyor.errors import PotentialError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -76,9 +77,12 @@ class ContractionRule:
         self, name: str, module: torch.nn.Module, tensors: Mapping[int, tuple[str, torch.Tensor]]
     ) -> None:
         self.own_forward: Callable[..., torch.Tensor] = module.forward
-        self.couplings = {
-            f"{name}.{weights}": Couplings.of(tensor, degree) for degree, (weights, tensor) in tensors.items()
-        }
+        self._tensors = {f"{name}.{weights}": (degree, u) for degree, (weights, u) in tensors.items()}
+
+    @cached_property
+    def couplings(self) -> dict[str, Couplings]:
+        """Name of the weights → their couplings; made when the first gradient asks for them."""
+        return {name: Couplings.of(tensor, degree) for name, (degree, tensor) in self._tensors.items()}
 
     def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
         return tap(inputs, self.own_forward(*inputs))

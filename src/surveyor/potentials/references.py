@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 
 from surveyor.errors import TrainingError
 from surveyor.metrics import element_offsets, residuals
-from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.base import Shiftable, require
 from surveyor.types import Potential
 
 
@@ -38,12 +38,24 @@ def refit_reference_energies(potential: Potential, structures: Sequence[Atoms]) 
     return dict(zip(potential.elements, shifts.tolist(), strict=True))
 
 
+def shifted_to(potential: Potential, structures: Sequence[Atoms]) -> Potential:
+    """The potential with reference energies re-fitted to labelled structures.
+
+    Raises:
+        PotentialError: the potential is not `Shiftable`.
+        TrainingError: no structures.
+    """
+    shiftable = require(potential, Shiftable, "fitting reference energies to labels")
+    return shiftable.with_reference_shifts(refit_reference_energies(potential, structures))
+
+
 def shifts_to(
-    potential: MacePotential, references: Mapping[int, float], structures: Sequence[Atoms]
+    own: Mapping[int, float], references: Mapping[int, float], structures: Sequence[Atoms]
 ) -> dict[int, float]:
     """Shifts of the atomic energies to given ones; elements that are not given keep theirs.
 
     Args:
+        own: atomic number → energy in the potential, eV.
         references: atomic number → energy of the isolated atom, eV.
         structures: whose elements must be given.
 
@@ -56,5 +68,4 @@ def shifts_to(
             f"no isolated atom of {', '.join(chemical_symbols[z] for z in sorted(lacking))}",
             expected="one of every element that is trained on",
         )
-    own = potential.reference_energies()
     return {z: references[z] - energy if z in references else 0.0 for z, energy in own.items()}

@@ -14,16 +14,16 @@ from typing import Any, Literal
 from ase import Atoms
 
 from surveyor.errors import TrainingError
-from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace.effective import TrainerRun, effective_settings
+from surveyor.potentials.mace.potential import MacePotential
+from surveyor.potentials.mace.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out_head, write_replay
+from surveyor.potentials.mace.run import run_mace_trainer
+from surveyor.potentials.mace.weights import PARTS, check_moved, check_references, moved_weights
+from surveyor.potentials.references import refit_reference_energies, shifts_to
 from surveyor.structures.identity import with_state
 from surveyor.structures.label_keys import is_isolated_atom, without_acting_keys
 from surveyor.structures.labels import STRESS_KEY, labels_of
 from surveyor.structures.writing import atomic_write, write_structures
-from surveyor.training.effective import TrainerRun, effective_settings
-from surveyor.training.mace_run import run_mace_trainer
-from surveyor.training.references import refit_reference_energies, shifts_to
-from surveyor.training.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out_head, write_replay
-from surveyor.training.weights import PARTS, check_moved, check_references, moved_weights
 from surveyor.types import Potential
 
 EVALUATIONS = 25
@@ -136,7 +136,7 @@ class FineTuning:
         # Nothing that mace's reader acts on goes with the labels: every label counts alike.
         train, valid = ([without_acting_keys(atoms) for atoms in part] for part in (train, valid))
         shifts = (
-            shifts_to(start, references, [*train, *valid])
+            shifts_to(start.reference_energies(), references, [*train, *valid])
             if references
             else refit_reference_energies(start, train)
         )
