@@ -13,6 +13,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from surveyor.labelling.converged import unconverged
 from surveyor.labelling.printed import Pattern
 from surveyor.labelling.real import real
 from surveyor.structures.comparison import compare
@@ -213,6 +214,8 @@ def _by_reader(folder: Path, name: str, form: str | None, atoms: Atoms) -> dict[
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise CalculationFailed(f"ASE found no labels in {name}: {type(error).__name__}: {reason}") from error
+    if doubt := unconverged(folder / name, form):
+        raise CalculationFailed(f"{name} is not converged: {doubt}")
     match = compare(atoms, found, TOLERANCE)
     if match.order is None:
         raise CalculationFailed(f"{name} is of another structure: {match.reason}")
