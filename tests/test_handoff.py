@@ -388,7 +388,7 @@ def test_labels_of_two_methods_never_mix(tmp_path: Path) -> None:
     message = " ".join(call("label", "collect", tmp_path / "own", code=2).split())
     assert "has not chosen 3 of the 3 structures" in message
     (folder / "state.json").write_text("[1]")
-    assert "has schema None" in call("label", "collect", tmp_path / "own", code=2)
+    assert "a list, not a mapping" in call("label", "collect", tmp_path / "own", code=2)
     (folder / "state.json").write_text('{"schema": 1, "method": "gfn2-xtb-x", "potential": "p"}')
     assert "chosen no structures that wait" in call("label", "export", folder, tmp_path / "b", code=2)
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import CalculationFailed
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Bohr, Hartree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -28,6 +30,7 @@ from surveyor.labelling.frames import Frame, labels_in, zeroed
 from surveyor.labelling.handoff import Collected, collect
 from surveyor.labelling.likely import REACH, Candidates, fingerprint
 from surveyor.labelling.matching import match
+from surveyor.labelling.outputs import OutputSettings, read_output
 from surveyor.labelling.reading_apart import ApartReader, Fault
 from surveyor.labelling.rigid import balance, undecided
 from surveyor.structures import structure_id, with_labels
@@ -274,6 +277,43 @@ def test_programs_that_say_that_they_did_not_converge(tmp_path: Path, name: str)
         assert (said is None) if expected is None else (said is not None and expected in said)
 
 
+def orca(atoms: Atoms, remark: str) -> str:
+    """An output of ORCA as far as ASE reads it, with a gradient of zero net torque."""
+    places = "".join(
+        f"  {s} {x[0]:.6f} {x[1]:.6f} {x[2]:.6f}\n"
+        for s, x in zip(atoms.symbols, atoms.positions, strict=True)
+    )
+    gradient = -springs(atoms).forces * Bohr / Hartree
+    rows = "".join(
+        f"  {i + 1} {s} : {g[0]:.9f} {g[1]:.9f} {g[2]:.9f}\n"
+        for i, (s, g) in enumerate(zip(atoms.symbols, gradient, strict=True))
+    )
+    return (
+        f"{ORCA}{remark}\nNumber of atoms             ... {len(atoms)}\n"
+        f"CARTESIAN COORDINATES (ANGSTROEM)\n---\n{places}\nFINAL SINGLE POINT ENERGY  -76.25\n"
+        f"CARTESIAN GRADIENT\n---\n\n{rows}\n        ****ORCA TERMINATED NORMALLY****\n"
+    )
+
+
+def test_an_unconverged_output_is_no_label_here_nor_of_a_program_that_was_run(tmp_path: Path) -> None:
+    structures = rattled(2, 13, ("CH3OH",))
+    settings = OutputSettings(file="job.out", format="orca-output")
+    for number, remark in enumerate(("SCF CONVERGED AFTER 9 CYCLES", "SCF NOT CONVERGED AFTER 125 CYCLES")):
+        (tmp_path / str(number)).mkdir()
+        for name in ("job.out", "stdout", "stderr"):
+            (tmp_path / str(number) / name).write_text(
+                orca(structures[number], remark) if name[0] == "j" else ""
+            )
+    export_batch(structures, tmp_path / "batch", method="m", campaign=None, separate=False)
+    paths = [tmp_path / "0", tmp_path / "1"]
+    found = collect(open_batch(tmp_path / "batch"), paths, Ledger(tmp_path / "labels", "m"))
+    assert list(found.new) == [structure_id(structures[0])]
+    assert "not converged: ORCA says 'SCF NOT CONVERGED'" in found.rejected[0].reason
+    assert read_output(settings, paths[0], structures[0])["energy"] == pytest.approx(-76.25 * Hartree)
+    with pytest.raises(CalculationFailed, match="SCF NOT CONVERGED"):
+        read_output(settings, paths[1], structures[1])
+
+
 def outcar(steps: list[tuple[int, bool]], limit: int) -> str:
     """Electronic steps of each ionic step, and whether EDIFF was reached."""
     text = f" vasp.6.3.0\n   NELM   = {limit:6d};   NELMIN=  2\n"
@@ -345,6 +385,7 @@ def test_the_energy_is_the_one_whose_gradient_the_forces_are(tmp_path: Path) -> 
     (label,) = ledger.structures.values()
     assert label.info["REF_energy"] == pytest.approx(springs(structures[0]).energy - 0.25, abs=1e-7)
     assert found.free_energies == [structure_id(structures[0])]
+    assert label.info["surveyor_energy"] == "free energy"
 
 
 def test_forces_of_exactly_zero_need_a_symmetry() -> None:

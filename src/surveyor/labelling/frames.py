@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ def labels_in(frame: Frame) -> tuple[Labels, str]:
     trial.arrays[FORCES_KEY] = _numbers(forces, "forces", where)
     if stress is not None:
         trial.info[STRESS_KEY] = _numbers(stress, "stress", where)
-    return labels_of(trial, where), kind
+    return replace(labels_of(trial, where), free_energy=kind == FREE), kind
 
 
 def _energy(frame: Frame) -> tuple[Any, str]:

@@ -23,9 +23,6 @@ from surveyor.types import Labels
 SAME_ENERGY, SAME_FORCES = 1e-4, 1e-3
 """eV and eV/Å; two labels of one structure that differ by more contradict each other."""
 
-ENERGY_KIND = "surveyor_energy"
-"""The key under which a label says which of several energies it is."""
-
 Judge = Callable[[Sequence[tuple[Atoms, Labels]]], str]
 """Looks at all new labels before one is written; gives a remark, or raises if units or signs are wrong."""
 
@@ -115,11 +112,7 @@ def collect(
     if judge is not None and told:
         found.check = judge([(batch.structures[name], one.labels) for name, one in told.items()])
     for name, one in told.items():
-        atoms = batch.structures[name]
-        if one.kind:
-            atoms = atoms.copy()
-            atoms.info[ENERGY_KIND] = one.kind
-        ledger.append(name, atoms, one.labels)
+        ledger.append(name, batch.structures[name], one.labels)
         found.new[name] = one.where
         found.largest_offset = max(found.largest_offset, one.match.offset)
     found.free_energies = [name for name, one in told.items() if one.kind == FREE]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import lzma
 import re
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -15,7 +13,6 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from surveyor.errors import StructureError
 from surveyor.labelling.converged import unconverged
 from surveyor.labelling.printed import Pattern
 from surveyor.structures.comparison import compare
@@ -210,19 +207,16 @@ def _rows(settings: RowsOutput, folder: Path, n_atoms: int) -> Float64Array:
 def _by_reader(folder: Path, name: str, form: str | None, atoms: Atoms) -> dict[str, Any]:
     _text(folder, name)
     try:
-        reason = unconverged(folder / name, form)
-    except (StructureError, OSError, EOFError, zlib.error, lzma.LZMAError):
-        reason = None  # the reader says what is wrong with it
-    if reason:
-        raise CalculationFailed(f"{name}: not converged: {reason}")
-    try:
         found: Any = ase.io.read(folder / name, index=-1, format=form)
         found.set_constraint()
         energy = found.get_potential_energy()
         forces = real(found.get_forces(), (len(found), 3), "forces")
+        doubt = unconverged(folder / name, form)
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise CalculationFailed(f"ASE found no labels in {name}: {type(error).__name__}: {reason}") from error
+    if doubt:
+        raise CalculationFailed(f"{name} is not converged: {doubt}")
     match = compare(atoms, found, TOLERANCE)
     if match.order is None:
         raise CalculationFailed(f"{name} is of another structure: {match.reason}")
