@@ -173,17 +173,6 @@ def skmatter_fps(X: np.ndarray, train: np.ndarray, k: int) -> np.ndarray:  # noq
     return np.asarray(FPS(n_to_select=k, initialize=0).fit(X).selected_idx_)
 
 
-def warm_start(X: np.ndarray, train: np.ndarray, k: int) -> tuple[Callable[[], np.ndarray], np.ndarray]:
-    """A round before, with half the labels, leaves its bounds; returns the timed call and the cold picks."""
-    from surveyor.selection import max_variance
-
-    half = len(train) // 2
-    before = max_variance(X, train[:half], len(train) - half, noise=NOISE)
-    grown = np.concatenate([train[:half], X[before.indices]])
-    cold = max_variance(X, grown, k, noise=NOISE).indices
-    return lambda: max_variance(X, grown, k, NOISE, upper_bounds=before.upper_bounds).indices, cold
-
-
 def methods(X: np.ndarray, train: np.ndarray, k: int) -> dict[str, Callable[[], np.ndarray]]:
     from surveyor.selection import farthest, lcmd, max_variance, target_variance, top_k
 
@@ -207,7 +196,7 @@ def methods(X: np.ndarray, train: np.ndarray, k: int) -> dict[str, Callable[[], 
     }
 
 
-NAMES = ("max-variance-warm", *methods(np.zeros((0, 1)), np.zeros((0, 1)), 0))
+NAMES = tuple(methods(np.zeros((0, 1)), np.zeros((0, 1)), 0))
 
 
 def one_pass(X: np.ndarray) -> float:
@@ -222,11 +211,7 @@ def one_pass(X: np.ndarray) -> float:
 def work(name: str, folder: Path, k: int) -> None:
     """Run one method in this process; the last line printed is its result."""
     X, train = np.load(folder / "pool.npy"), np.load(folder / "labelled.npy")
-    cold = None
-    if name == "max-variance-warm":
-        call, cold = warm_start(X, train, k)
-    else:
-        call = methods(X, train, k)[name]
+    call = methods(X, train, k)[name]
     try:  # imports are not part of the time
         if name.startswith("bmdal"):
             import_bmdal()
@@ -250,8 +235,6 @@ def work(name: str, folder: Path, k: int) -> None:
         "peak_rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
         "picks": picks.tolist(),
     }
-    if cold is not None:
-        result["identical_to_cold_start"] = bool(np.array_equal(picks, cold))
     print(json.dumps(result))
 
 

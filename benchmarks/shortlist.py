@@ -71,7 +71,7 @@ def main() -> None:
                 "shortlist": size,
                 "seconds": round(spent, 3),
                 "same": round(len(picks & whole) / len(whole), 3),
-                "certain": getattr(found, "certain", None),
+                "certain": found.certain,
                 "mean": round(float(left.mean() / start.mean()), 4),
                 "largest": round(float(left.max() / start.max()), 4),
             }

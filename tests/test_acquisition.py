@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from conftest import rattled
 from surveyor.acquisition import Featurised, acquire, featurise
-from surveyor.calibration import KnownErrors, assign_folds, structure_std
+from surveyor.calibration import KnownErrors, assign_folds
 from surveyor.errors import FeatureError, SelectionError
 from surveyor.features import Activations
 from surveyor.features.scaling import unit_mean_square
 from surveyor.posterior import Posterior
 from surveyor.potentials.mace import MacePotential
-from surveyor.selection import LCMD, Committee, MaxVariance, Random, Shortlist, TargetVariance
+from surveyor.selection import (
+    LCMD,
+    RULES,
+    Committee,
+    Given,
+    MaxVariance,
+    Random,
+    Shortlist,
+    TargetVariance,
+    make_rule,
+    rules_that_take,
+)
 from surveyor.structures import structure_id
-from surveyor.types import Features
+from surveyor.types import Features, Selection, Selector, Stopped
 
 
 def named(values: np.ndarray, prefix: str = "p") -> Featurised:
@@ -77,17 +90,54 @@ def test_costs_and_disagreements_are_of_the_pool_not_of_the_candidates() -> None
     values = rng.normal(size=(6, 4))
     pool = Featurised(Features.one_row_each(values), ("a", "b", "a", "c", "d", "e"))
     train = Featurised(Features.one_row_each(values[1:2]), ("b",))
-    disputed = Committee(np.array([0.0, 9.0, 8.0, 1.0, 3.0, 2.0]))
-    batch = acquire(pool, train, 3, lambda _: disputed, noise=1e-3, seed=0)
+    disputed = np.array([0.0, 9.0, 8.0, 1.0, 3.0, 2.0])
+    batch = acquire(
+        pool, train, 3, lambda given: Committee(given.disagreement), noise=1e-3, seed=0, disagreement=disputed
+    )
     assert batch.indices == [4, 5, 3]
     np.testing.assert_array_equal(batch.scores, [3.0, 2.0, 1.0])
-    cheap = MaxVariance(noise=1e-3, cost=np.array([1e9, 1e9, 1e9, 1e9, 1.0, 1.0]), budget=2.0)
-    batch = acquire(pool, train, None, lambda _: cheap, noise=1e-3, seed=0)
-    assert sorted(batch.indices) == [4, 5]
-    assert batch.stopped == "budget spent"
-    short = Shortlist(MaxVariance(noise=1e-3), 3, 1e-3)
-    batch = acquire(pool, train, 2, lambda _: short, noise=1e-3, seed=0)
-    assert batch.certain in (0, 1, 2)
+    cost = np.array([1e9, 1e9, 1e9, 1e9, 1.0, 1.0])
+    for rule in RULES:
+        if rule in rules_that_take("cost"):
+            make = partial(make_rule, rule)
+            batch = acquire(pool, train, None, make, noise=1e-3, seed=0, cost=cost, budget=2.0)
+            assert sorted(batch.indices) == [4, 5]
+            assert batch.stopped == "budget spent"
+    with pytest.raises(SelectionError, match="cost"):
+        acquire(pool, train, 1, partial(make_rule, "lcmd"), noise=1e-3, seed=0, cost=cost[:4])
+
+
+def test_a_selector_of_ones_own_is_given_the_costs_of_the_candidates() -> None:
+    """It need not be one of the rules, nor know that some structures are no candidates."""
+    pool = Featurised(Features.one_row_each(np.eye(5)), ("a", "b", "c", "a", "d"))
+    train = Featurised(Features.one_row_each(np.eye(5)[1:2]), ("b",))
+
+    def cheapest(given: Given) -> Selector:
+        def choose(pool: Features, train: Features, k: int, **_: object) -> Selection:
+            assert given.cost is not None
+            order = np.argsort(given.cost)[:k]
+            return Selection(order, given.cost[order], Stopped.FILLED)
+
+        return choose
+
+    cost = np.array([5.0, 1.0, 3.0, 1.0, 2.0])
+    batch = acquire(pool, train, 2, cheapest, noise=1e-3, seed=0, cost=cost)
+    assert [pick.id for pick in batch.picks] == ["d", "c"]
+    np.testing.assert_array_equal(batch.scores, [2.0, 3.0])
+
+
+def test_a_batch_counts_the_picks_that_a_shortlist_cannot_have_changed() -> None:
+    """A shortlist of four: the longest direction stands there twice, and its double is worth little."""
+    rows = np.diag([8.0, 4.0, 2.0, 1.0, 0.5])
+    pool = named(np.concatenate([rows, 0.9 * rows[:1]]))
+    for n, certain in ((2, 2), (3, 3), (4, 3)):
+        short = Shortlist(MaxVariance(noise=1e-3), 4, 1e-3)
+        empty = Featurised(Features.empty(5), ())
+        batch = acquire(pool, empty, n, lambda _, short=short: short, noise=1e-3, seed=0)
+        assert batch.indices[:certain] == list(range(certain))
+        assert batch.certain == certain
+    whole = acquire(pool, empty, 2, lambda _: MaxVariance(noise=1e-3), noise=1e-3, seed=0)
+    assert whole.certain is None
 
 
 def test_picks_are_calibrated_where_errors_are_known() -> None:
@@ -106,7 +156,7 @@ def test_picks_are_calibrated_where_errors_are_known() -> None:
     np.testing.assert_allclose(batch.errors.forces, batch.calibrations.forces.expected(std))
     fold = assign_folds(60)
     stds = [
-        structure_std(Posterior.fit(scaled_train.take(np.flatnonzero(fold != k)), noise=1e-3), own)
+        Posterior.fit(scaled_train.take(np.flatnonzero(fold != k)), noise=1e-3).structure_std(own)
         for k in range(5)
     ]
     np.testing.assert_allclose(

@@ -14,7 +14,6 @@ from surveyor.calibration import (
     calibrate_both,
     fit_calibration,
     held_out,
-    structure_std,
 )
 from surveyor.errors import FeatureError, StructureError
 from surveyor.features import Tangent, unit_mean_square
@@ -186,7 +185,7 @@ def test_std_of_a_structure_is_the_root_mean_square_over_its_rows() -> None:
         others = train.take(np.flatnonzero(fold != fold[index]))
         variance = Posterior.fit(others, noise=0.1).variance(train.take([index]).values)
         assert std[fold[index], index] == pytest.approx(np.sqrt(variance.mean()))
-    inside = structure_std(Posterior.fit(train, noise=0.1), train)
+    inside = Posterior.fit(train, noise=0.1).structure_std(train)
     assert (std > inside).all()
 
 

@@ -27,7 +27,7 @@ from surveyor.campaign.records import read_picks
 from surveyor.cli import app
 from surveyor.config import build_plan, load_campaign
 from surveyor.config.resume import check_config, keep_config
-from surveyor.errors import CampaignError, Notice
+from surveyor.errors import CampaignError, LabellingError, Notice
 from surveyor.labelling import CalculatorSpec, compute
 from surveyor.labelling.ledger import Ledger
 from surveyor.potentials.mace import MacePotential
@@ -284,9 +284,9 @@ def test_damaged_picks_are_named(content: str, says: str, tmp_path: Path) -> Non
         (
             "state.json",
             '{"schema": 1, "method": "../../evil", "potential": "p"}',
-            "names the method '../../evil'",
+            "state.json: the method '../../evil' cannot name a file",
         ),
-        ("state.json", '{"schema": 1, "potential": "p"}', "names the method None"),
+        ("state.json", '{"schema": 1, "potential": "p"}', "state.json: the method None cannot name a file"),
         ("state.json", "[1]", "state.json is damaged: a list"),
         ("rounds/001/metrics.json", "[]", "metrics.json is damaged: a list"),
         ("rounds/001/metrics.json", '{"number": 1, "labels": "many", "paid": 1}', "labels: Input should be"),
@@ -295,7 +295,7 @@ def test_damaged_picks_are_named(content: str, says: str, tmp_path: Path) -> Non
 )
 def test_damaged_records_are_named(name: str, content: str, says: str, begun: Path) -> None:
     (begun.parent / "campaign" / name).write_text(content)
-    with pytest.raises(CampaignError, match=says):
+    with pytest.raises((CampaignError, LabellingError), match=says):
         read_campaign(begun.parent / "campaign")
 
 

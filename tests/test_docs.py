@@ -39,5 +39,12 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
     assert not lost
 
 
+def test_every_promise_about_labels_has_its_test() -> None:
+    promised = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "labels.md").read_text(encoding="utf-8")))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/**/test_*.py"))
+    assert promised
+    assert promised <= set(re.findall(r"def (test_\w+)\(", tests))
+
+
 def test_the_findings_fit_on_a_page() -> None:
     assert len((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split()) < 1500

@@ -16,7 +16,7 @@ from surveyor.calibration import Calibration, Calibrations, WithoutFold
 from surveyor.cli import app
 from surveyor.errors import SelectionError
 from surveyor.forecast import Forecast, forecast, points_up_to, sample
-from surveyor.posterior import Posterior
+from surveyor.posterior import Posterior, condition_in_turn
 from surveyor.selection import LCMD, MaxVariance, Random, TargetVariance
 from surveyor.structures import write_structures
 from surveyor.types import Features
@@ -43,12 +43,13 @@ def test_the_forecast_is_conditioning_one_by_one(rows: int, block: int) -> None:
     train, picks, pool = (random_features(n, n, rows=rows) for n in (2, 11, 50))
     posterior = Posterior.fit(train, noise=NOISE)
     calibrations = Calibrations(energy=ramp(2.0), forces=ramp(3.0), without=())
-    found = forecast(posterior, picks, pool, calibrations=calibrations, block=block)
+    steps = list(condition_in_turn(posterior, picks, block=block))
+    found = forecast(steps, pool, calibrations=calibrations)
     means, errors = [], []
     for index in range(len(picks) + 1):
         after = posterior.condition(picks.take(range(index)))
         means.append(after.variance(pool.values).mean())
-        stds = np.sqrt(after.structure_variance(pool) / rows)
+        stds = np.sqrt(after.variance(pool.values).reshape(-1, rows).mean(axis=1))
         errors.append(2 * stds.mean())
     np.testing.assert_allclose(found.path, np.sqrt(np.array(means) / means[0]), rtol=1e-7)
     np.testing.assert_array_equal(found.labels, [0, 1, 2, 5, 10, 11])
@@ -80,7 +81,7 @@ def test_points_and_sample() -> None:
     assert len(drawn) == 10
     np.testing.assert_array_equal(drawn.values, sample(pool, 10, 0).values)
     with pytest.raises(SelectionError, match="empty pool"):
-        forecast(Posterior.fit(pool, noise=NOISE), pool, Features.empty(12))
+        forecast(list(condition_in_turn(Posterior.fit(pool, noise=NOISE), pool)), Features.empty(12))
 
 
 @pytest.mark.parametrize("selector", [MaxVariance(NOISE), TargetVariance(NOISE), LCMD(), Random()])

@@ -77,12 +77,12 @@ def test_mean_is_ridge_regression() -> None:
     np.testing.assert_allclose(posterior.mean(pool.values), expected, rtol=1e-10)
 
 
-def test_structure_variance_sums_a_structures_rows() -> None:
+def test_the_std_of_a_structure_is_the_root_mean_square_over_its_rows() -> None:
     posterior = Posterior.fit(features(3), noise=0.01)
     pool = blocks([1, 3, 2], seed=5)
     s2 = posterior.variance(pool.values)
-    expected = [s2[0], s2[1:4].sum(), s2[4:].sum()]
-    np.testing.assert_allclose(posterior.structure_variance(pool), expected, rtol=1e-12)
+    expected = np.sqrt([s2[0], s2[1:4].mean(), s2[4:].mean()])
+    np.testing.assert_allclose(posterior.structure_std(pool), expected, rtol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)

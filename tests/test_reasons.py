@@ -11,10 +11,10 @@ from conftest import rattled
 from surveyor.errors import Notice, SelectionError
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.picking import select
-from surveyor.posterior import Posterior
+from surveyor.posterior import Posterior, condition_in_turn
 from surveyor.potentials.gradients import differentiable, gradients_of
 from surveyor.potentials.mace import MacePotential
-from surveyor.reasons import atom_shares, conditioning_steps, own_directions, removed_shares
+from surveyor.reasons import atom_shares, removed_shares
 from surveyor.types import Features, Float64Array
 from tiny import random_crystal, tiny_mace
 
@@ -38,26 +38,33 @@ def test_removed_shares_are_those_of_conditioning_one_by_one(rows: int) -> None:
         left = before.variance(pool.values).sum()
         slow.append((left - after.variance(pool.values).sum()) / left)
         before = after
-    np.testing.assert_allclose(removed_shares(posterior, picks, pool), slow, rtol=1e-7)
+    for cut in (0, 3):
+        steps = list(condition_in_turn(posterior, picks, cut=cut))
+        np.testing.assert_allclose(removed_shares(steps, pool), slow, rtol=1e-7)
 
 
 @pytest.mark.parametrize("block", [1, 3, 100])
 def test_blocks_do_not_change_the_directions(block: int) -> None:
     train, picks = random_features(3, 1), random_features(9, 2)
     posterior = Posterior.fit(train, noise=NOISE)
-    found = np.concatenate([u for _, _, u in conditioning_steps(posterior, picks, block=block)])
+    steps = list(condition_in_turn(posterior, picks, block=block, cut=4))
+    found = np.concatenate([step.directions for step in steps])
+    np.testing.assert_array_equal(np.concatenate([step.owner for step in steps]), np.arange(9))
+    stds = np.sqrt(np.concatenate([step.variance for step in steps]))
     before = posterior
     for index, row in enumerate(picks.values):
         variance = before.variance(row[None])[0]
         precision = before.factor @ before.factor.T
         slow = NOISE * np.linalg.solve(precision, row) / np.sqrt(variance + NOISE)
         np.testing.assert_allclose(found[index], slow, rtol=1e-6, atol=1e-10)
+        assert stds[index] == pytest.approx(np.sqrt(variance), rel=1e-8)
         before = before.condition(picks.take([index]))
 
 
 def test_a_copy_of_a_pick_removes_next_to_nothing() -> None:
     picks = random_features(2, 5).take([0, 1, 1])
-    shares = removed_shares(Posterior.fit(Features.empty(12), noise=1e-8), picks, random_features(30, 6))
+    steps = condition_in_turn(Posterior.fit(Features.empty(12), noise=1e-8), picks)
+    shares = removed_shares(steps, random_features(30, 6))
     assert shares[2] < 1e-6 < shares[1]
 
 
@@ -115,12 +122,11 @@ def test_shares_are_those_of_the_residual_variance(potential: MacePotential) -> 
     feature_map = Activations(potential, pool="sum")
     features = feature_map(structures)
     posterior = Posterior.fit(features.take([0, 1]), noise=NOISE)
-    directions = own_directions(posterior, features.take([2, 3]))
-    assert directions is not None
+    (step,) = condition_in_turn(posterior, features.take([2, 3]))
     before = posterior.condition(features.take([2]))
     nodes = next(feature_map.of_atoms([structures[3]])).astype(np.float64)
     parts = before.covariance(nodes, features.values[3][None])[:, 0]
-    found = atom_shares(feature_map, structures[3], directions[1])
+    found = atom_shares(feature_map, structures[3], step.directions[1])
     assert found is not None
     np.testing.assert_allclose(found, parts / before.variance(features.values[3][None])[0], rtol=1e-3)
 
@@ -130,7 +136,6 @@ def test_no_shares_where_rows_are_no_sum_over_atoms(potential: MacePotential) ->
     forces = ForceTangent(potential, probes=2, dim=16)
     assert atom_shares(forces, atoms, np.ones(16)) is None
     assert atom_shares(Activations(potential), atoms, np.zeros(16)) is None
-    assert own_directions(Posterior.fit(Features.empty(12), noise=1.0), random_features(2, 1, rows=2)) is None
 
 
 @pytest.mark.parametrize("features", ["tangent", "activations"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -358,6 +359,23 @@ def test_forces_of_exactly_zero_need_a_symmetry() -> None:
     assert zeroed(Atoms("H2", [[0, 0, 0], [0, 0, 9]]), np.zeros((2, 3))) == ""
     fixed = np.array([[0.5, 0.1, 0], [0.2, 0, 0], [0, 0, 0], [0, 0, 0]])
     assert "were these atoms fixed" in zeroed(shaken, fixed)
+
+
+@pytest.mark.parametrize("name", ["a.lammpstrj", "forces.out", "dump.xyz", "a.lammpstrj.gz", "dump"])
+def test_a_dump_holds_no_energy_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    rows = "".join(
+        f"{i + 1} 1 {s} {x[0]:.8f} {x[1]:.8f} {x[2]:.8f} 0.1 0 0\n"
+        for i, (s, x) in enumerate(zip(molecule("CH4").symbols, molecule("CH4").positions + 5, strict=True))
+    )
+    box = "ITEM: BOX BOUNDS pp pp pp\n" + "0.0 10.0\n" * 3
+    head = f"ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n5\n{box}"
+    text = f"{head}ITEM: ATOMS id type element x y z fx fy fz\n{rows}"
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    with ApartReader() as reader:
+        (found,) = reader.read(tmp_path / name)
+    assert isinstance(found, Frame)
+    with pytest.raises(Exception, match="a LAMMPS dump holds no energy"):
+        labels_in(found)
 
 
 # ---- batches and files that may have been anywhere ----------------------------------------------------

@@ -4,43 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
-from ase import Atoms
 
-from surveyor import selection
-from surveyor.calibration import Calibrations, KnownErrors, calibrate_both, structure_std
+from surveyor.calibration import Calibrations, KnownErrors, calibrate_both
 from surveyor.errors import SelectionError
+from surveyor.features.featurised import Featurised, featurise
 from surveyor.features.rows import part_of
 from surveyor.features.scaling import unit_mean_square
 from surveyor.forecast import SAMPLE, Forecast, forecast, sample
-from surveyor.linalg import cholesky
-from surveyor.posterior import Posterior
-from surveyor.reasons import own_directions, removed_shares
-from surveyor.selection.border import rank_of
-from surveyor.structures.identity import structure_id
-from surveyor.types import FeatureMap, Features, Float64Array, IndexArray, Selector, Stopped
+from surveyor.posterior import Posterior, Step, condition_in_turn, structure_std
+from surveyor.reasons import removed_shares
+from surveyor.selection import Given, among
+from surveyor.selection.validation import rank_of
+from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selector, Stopped
 
-BLOCK = 256
+__all__ = ["Batch", "Featurised", "Pick", "PickErrors", "Rule", "acquire", "featurise"]
 
 REMOVES_SAMPLE = 20_000
 """Pool structures that the removed variance is summed over: the sum must not cost more than the choice."""
 
-Progress = Callable[[int], None]
-Rule = Callable[[Features | None], Selector]
-"""Makes the selector, given the features of the target structures (None: there are none)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Featurised:
-    """Features of structures, and the ids that they belong to."""
-
-    features: Features
-    ids: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
+Rule = Callable[[Given], Selector]
+"""Makes the selector, for the structures that may be picked."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +78,7 @@ class Batch:
 
     | variable     | shape               | meaning                                                        |
     |--------------|---------------------|----------------------------------------------------------------|
-    | directions   | (picks, dim) or None | `reasons.own_directions` of the picks; None: several rows each |
+    | directions   | (picks, dim) or None | what each is uncertain along (`Step`); None: several rows each |
     | forecast     |                     | None where none was asked for                                  |
     | calibrations |                     | None where no errors on labelled structures were given         |
     | scores       | (picks,)            | the rule's scores, in its unit                                 |
@@ -121,23 +106,6 @@ class Batch:
         return len(self.picks)
 
 
-def featurise(
-    structures: Iterable[Atoms], feature_map: FeatureMap, *, on_progress: Progress | None = None
-) -> Featurised:
-    """Features of a stream of structures, in float32 rows, holding one block of structures at a time."""
-    stream = iter(structures)
-    parts: list[Features] = []
-    ids: list[str] = []
-    while block := list(islice(stream, BLOCK)):
-        features = feature_map(block)
-        parts.append(Features(features.values.astype(np.float32), features.owner, features.n_structures))
-        ids.extend(structure_id(atoms) for atoms in block)
-        if on_progress:
-            on_progress(len(block))
-    features = Features.concatenate(parts) if parts else Features.empty(feature_map.dim)
-    return Featurised(features, tuple(ids))
-
-
 def acquire(
     pool: Featurised,
     labelled: Featurised,
@@ -147,44 +115,46 @@ def acquire(
     noise: float,
     seed: int,
     target: Featurised | None = None,
+    cost: FloatArray | None = None,
+    budget: float | None = None,
+    disagreement: FloatArray | None = None,
     exclude: Iterable[str] = (),
     n_forecast: int = 0,
     known: KnownErrors | None = None,
 ) -> Batch:
-    """Pick n structures of the pool; None: as many as the rule's budget pays for.
+    """Pick n structures of the pool; None: as many as the budget pays for.
 
     Repeated structures count once; structures that are labelled already, or excluded, are not candidates.
     Rows are scaled so that the pool's mean squared norm is 1: the noise λ is a share of the prior variance.
     Structures that tie go by their ids, so that the order of the pool does not matter.
 
     Args:
-        rule: makes the selector; what it knows of each structure (costs, disagreements) is about the pool.
+        rule: makes the selector of what follows: noise, target, and costs and disagreement of the candidates.
         noise: λ of the posterior that gives the picks' std.
         target: the structures that the rule aims at, where it aims at any.
+        cost: price of each structure of the pool (structures,).
+        budget: what the picks may cost together.
+        disagreement: of a committee about each structure of the pool (structures,).
         exclude: ids that must not be picked (failed labels).
         n_forecast: how many labels to look ahead; the picks are the first n of the forecast's, and it ends
             where the candidates do. 0: no forecast.
         known: errors on the labelled structures, all of them; with these the batch is calibrated.
 
     Raises:
-        SelectionError: n < 1, the pool is empty, n is larger than the number of candidates, or no candidate
-            is left; a negative n_forecast.
+        SelectionError: n < 1 or larger than the number of candidates, no candidate, a negative n_forecast.
         StructureError: too few labelled structures to calibrate with.
     """
     candidates, n_duplicates, n_known = _candidates(pool.ids, {*labelled.ids, *exclude})
     n = max(1, len(candidates)) if n is None else n
     _check_size(n, len(pool), len(candidates), n_duplicates, n_known)
-    if n_forecast < 0:
-        raise SelectionError(f"forecast = {n_forecast}", expected="a number of labels, or 0 for no forecast")
+    _check_forecast(n_forecast)
     ahead = max(n, min(n_forecast, len(candidates)))
     aims = [] if target is None else [target.features]
-    candidate_features, train, *scaled = unit_mean_square(
-        part_of(pool.features, candidates), labelled.features, *aims
-    )
-    selector = rule(scaled[0] if scaled else None)
-    if isinstance(selector, selection.Rule):
-        selector = selector.among(candidates)
+    parts = part_of(pool.features, candidates), labelled.features, *aims
+    candidate_features, train, *scaled = unit_mean_square(*parts)
+    given = Given(noise, scaled[0] if scaled else None, cost, budget, disagreement)
     by_id = rank_of([pool.ids[index] for index in candidates], len(candidates))
+    selector = rule(among(given, candidates, len(pool)))
     found = selector(candidate_features, train, ahead, rng=np.random.default_rng(seed), rank=by_id)
     if not len(found):
         raise SelectionError(
@@ -193,48 +163,47 @@ def acquire(
             todo="raise the budget, or lower the threshold",
         )
     posterior = Posterior.fit(train, noise=noise)
-    chosen = candidate_features.take(found.indices[:n])
-    stds = _sequential_std(posterior, chosen)
-    removes = removed_shares(posterior, chosen, sample(candidate_features, REMOVES_SAMPLE, seed))
+    path = candidate_features.take(found.indices)
+    chosen = path.take(range(min(n, len(found))))
+    ahead_steps = list(condition_in_turn(posterior, path, cut=len(chosen)))
+    steps = [step for step in ahead_steps if step.owner[0] < len(chosen)]
+    removes = removed_shares(steps, sample(candidate_features, REMOVES_SAMPLE, seed))
     calibrations = None if known is None else calibrate_both(train, known, noise=noise, seed=seed)
     outlook = None
     if n_forecast:
-        path = candidate_features.take(found.indices)
-        outlook = forecast(
-            posterior, path, sample(candidate_features, SAMPLE, seed), calibrations=calibrations
-        )
-    nearest = _nearest(chosen, train, labelled.ids)
-    picks = tuple(
-        Pick(
-            index=int(candidates[index]),
-            id=pool.ids[candidates[index]],
-            rank=rank,
-            std=float(std),
-            nearest=name,
-            similarity=similarity,
-            removes=float(removed),
-        )
-        for rank, (index, std, (name, similarity), removed) in enumerate(
-            zip(found.indices[:n], stds, nearest, removes, strict=True)
-        )
-    )
+        outlook = forecast(ahead_steps, sample(candidate_features, SAMPLE, seed), calibrations=calibrations)
+    places = candidates[found.indices[:n]]
     return Batch(
-        picks,
+        _picks(places, pool.ids, steps, removes, _nearest(chosen, train, labelled.ids)),
         Stopped.FILLED if len(found) > n else found.stopped,
         len(pool),
         n_duplicates,
         n_known,
-        directions=own_directions(posterior, chosen),
+        directions=_own_directions(steps),
         forecast=outlook,
         calibrations=calibrations,
         scores=found.scores[:n],
-        certain=None if (certain := getattr(found, "certain", None)) is None else min(certain, n),
+        certain=None if found.certain is None else min(found.certain, n),
         errors=None if calibrations is None else _pick_errors(calibrations, posterior, chosen),
     )
 
 
+def _picks(
+    places: IndexArray,
+    ids: Sequence[str],
+    steps: Sequence[Step],
+    removes: Float64Array,
+    nearest: Sequence[tuple[str | None, float | None]],
+) -> tuple[Pick, ...]:
+    each = zip(places.tolist(), _std_in_turn(steps).tolist(), nearest, removes.tolist(), strict=True)
+    return tuple(
+        Pick(place, ids[place], rank, std, name, similarity, removed)
+        for rank, (place, std, (name, similarity), removed) in enumerate(each)
+    )
+
+
 def _pick_errors(calibrations: Calibrations, posterior: Posterior, chosen: Features) -> PickErrors:
-    std = structure_std(posterior, chosen)
+    std = posterior.structure_std(chosen)
     energy, forces = calibrations.half_widths(chosen)
     return PickErrors(
         energy=calibrations.energy.expected(std),
@@ -279,18 +248,21 @@ def _check_size(n: int, n_pool: int, n_candidates: int, n_duplicates: int, n_kno
         )
 
 
-def _sequential_std(posterior: Posterior, chosen: Features) -> Float64Array:
-    """√ of each pick's residual variance given the picks before it.
+def _check_forecast(n_forecast: int) -> None:
+    if n_forecast < 0:
+        raise SelectionError(f"forecast = {n_forecast}", expected="a number of labels, or 0 for no forecast")
 
-    With C the posterior covariance among the picks and L Lᵀ = C + λI, the variance of pick j given the picks
-    before it is L_jj² − λ. A structure with several rows takes their root mean square.
-    """
-    covariance = posterior.covariance(chosen.values, chosen.values)
-    factor = cholesky(covariance + posterior.noise * np.eye(len(covariance)))
-    variance = np.maximum(np.diag(factor) ** 2 - posterior.noise, 0.0)
-    rows = np.bincount(chosen.owner, minlength=chosen.n_structures)
-    mean: Float64Array = np.bincount(chosen.owner, weights=variance, minlength=chosen.n_structures) / rows
-    return np.sqrt(mean)
+
+def _std_in_turn(steps: Sequence[Step]) -> Float64Array:
+    """Residual standard deviation of each pick, given the picks before it (picks,)."""
+    return np.concatenate([structure_std(step.variance, step.owner - step.owner[0]) for step in steps])
+
+
+def _own_directions(steps: Sequence[Step]) -> Float64Array | None:
+    """Row of U of every pick (picks, dim); None if picks own several rows."""
+    if any((np.diff(step.owner) == 0).any() for step in steps):
+        return None
+    return np.concatenate([step.directions for step in steps])
 
 
 def _nearest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,7 @@ from scipy.optimize import isotonic_regression
 
 from surveyor.calibration import Calibrations
 from surveyor.errors import SelectionError
-from surveyor.posterior import Posterior
-from surveyor.reasons import BLOCK, conditioning_steps
+from surveyor.posterior import Step, structure_std
 from surveyor.types import Features, Float64Array, IndexArray
 
 SAMPLE = 2000
@@ -39,14 +39,14 @@ class Forecast:
     n_pool: int
 
     @property
-    def std(self) -> Float64Array:
-        """σ/σ_0 at `labels` (points,)."""
+    def share(self) -> Float64Array:
+        """σ_j/σ_0 at `labels` (points,)."""
         return self.path[self.labels]
 
     @property
     def gain(self) -> Float64Array:
-        """Fall of σ per label since the point before, per cent of the start (points,); NaN at the start."""
-        fall = -100 * np.diff(self.std) / np.diff(self.labels)
+        """Fall of σ a label since the point before, per cent of the start (points,); NaN at the start."""
+        fall = -100 * np.diff(self.share) / np.diff(self.labels)
         return np.concatenate([[np.nan], fall])
 
     def enough(self, min_gain: float) -> int | None:
@@ -55,14 +55,14 @@ class Forecast:
         Single gains scatter, so they are pooled to gains that never rise, by isotonic regression, first.
 
         Args:
-            min_gain: per cent of the start per label.
+            min_gain: per cent of the start a label.
 
         Raises:
             SelectionError: min_gain is not positive.
         """
         if not min_gain > 0:
             raise SelectionError(
-                f"min-gain = {min_gain}", expected="a positive number, per cent of the start per label"
+                f"min-gain = {min_gain}", expected="a positive number, per cent of the start a label"
             )
         gains = isotonic_regression(-100 * np.diff(self.path), increasing=False).x
         below = np.flatnonzero(gains < min_gain)
@@ -72,23 +72,14 @@ class Forecast:
         return f"Forecast({len(self.path) - 1} labels: std falls to {self.path[-1]:.1%} of the start)"
 
 
-def forecast(
-    posterior: Posterior,
-    picks: Features,
-    pool: Features,
-    *,
-    calibrations: Calibrations | None = None,
-    block: int = BLOCK,
-) -> Forecast:
-    """Condition on the picks, one after the other, and follow the residual variance of the pool.
+def forecast(steps: Sequence[Step], pool: Features, *, calibrations: Calibrations | None = None) -> Forecast:
+    """Follow the residual variance of the pool as picks are conditioned on, one after the other.
 
     | variable     | shape       | meaning                                                        |
     |--------------|-------------|----------------------------------------------------------------|
-    | posterior    |             | given the labelled rows                                        |
-    | picks        | (picks,)    | the structures that would be labelled, in order                |
+    | steps        | (picks,)    | the structures that would be labelled, in turn; one at least   |
     | pool         | (rows, dim) | where the variance is looked at; a sample will do              |
     | calibrations |             | std → error; None leaves the errors out                        |
-    | block        |             | picks that are conditioned on at once; the result is the same  |
 
     Raises:
         FeatureError: rows of two widths, or NaN or inf among them.
@@ -96,21 +87,21 @@ def forecast(
     """
     if len(pool) == 0:
         raise SelectionError("a forecast over an empty pool", expected="at least one structure")
-    labels = points_up_to(len(picks))
-    variance = posterior.variance(pool.values)
+    n_picks = int(steps[-1].owner[-1]) + 1
+    labels = points_up_to(n_picks)
+    variance = steps[0].before.variance(pool.values)
     start = float(variance.mean())
-    path = np.ones(len(picks) + 1)
-    stds = [_structure_std(variance, pool)]
+    path = np.ones(n_picks + 1)
+    stds = [structure_std(variance, pool.owner)]
     values = np.asarray(pool.values, dtype=np.float64)
-    for before, where, directions in conditioning_steps(posterior, picks, block=block):
-        variance = before.variance(pool.values)  # afresh at every block: subtraction does not drift
-        owner = picks.owner[where]
-        drops = (directions @ values.T) ** 2
-        for pick in np.unique(owner).tolist():
-            variance = np.maximum(variance - drops[owner == pick].sum(axis=0), 0.0)
+    for step in steps:
+        variance = step.before.variance(pool.values)  # afresh at every step: subtraction does not drift
+        drops = (step.directions @ values.T) ** 2
+        for pick in np.unique(step.owner).tolist():
+            variance = np.maximum(variance - drops[step.owner == pick].sum(axis=0), 0.0)
             path[pick + 1] = np.sqrt(variance.mean() / start) if start > 0 else 1.0
             if pick + 1 in labels:
-                stds.append(_structure_std(variance, pool))
+                stds.append(structure_std(variance, pool.owner))
     energy = forces = None
     if calibrations is not None:
         energy = np.array([calibrations.energy.expected(std).mean() for std in stds])
@@ -130,9 +121,3 @@ def sample(pool: Features, size: int, seed: int) -> Features:
         return pool
     chosen = np.random.default_rng(seed).choice(len(pool), size=size, replace=False)
     return pool.take(np.sort(chosen))
-
-
-def _structure_std(variance: Float64Array, pool: Features) -> Float64Array:
-    """Root mean square over the rows of each structure (structures,)."""
-    total = np.bincount(pool.owner, weights=variance, minlength=len(pool))
-    return np.sqrt(total / np.bincount(pool.owner, minlength=len(pool)))

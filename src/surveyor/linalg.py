@@ -25,17 +25,24 @@ class Rows(Protocol):
     @property
     def dtype(self) -> np.dtype[np.generic]: ...
 
-    def __getitem__(self, key: slice, /) -> object: ...
+    def __getitem__(self, key: slice, /) -> NDArray[np.generic]: ...
 
 
 def row_blocks(
     values: Rows, dtype: DTypeLike | None = np.float64, size: int = BLOCK_ROWS
 ) -> Iterator[tuple[slice, NDArray[np.floating]]]:
-    """Slices of at most `size` rows with their values, converted to `dtype` (None keeps the stored one)."""
+    """Slices of at most `size` rows with their values, converted to `dtype` (None keeps the stored one).
+
+    What is stored in chunks is read in whole chunks, each of them once.
+    """
     n = values.shape[0]
-    for start in range(0, n, size):
-        where = slice(start, min(start + size, n))
-        yield where, np.asarray(values[where], dtype=dtype)
+    chunk = max(1, int(getattr(values, "chunks", (size,))[0]))
+    step = chunk * max(1, size // chunk)
+    for first in range(0, n, step):
+        read = values[slice(first, min(first + step, n))]
+        for start in range(first, min(first + step, n), size):
+            where = slice(start, min(start + size, first + step, n))
+            yield where, np.asarray(read[where.start - first : where.stop - first], dtype=dtype)
 
 
 def squared_norms(values: Rows) -> Float64Array:

@@ -14,7 +14,6 @@ from surveyor.calibration import MIN_FOLDS, MIN_STRUCTURES, KnownErrors
 from surveyor.config import (
     FEATURES,
     GEOMETRIC,
-    RULES,
     FeatureConfig,
     SelectionConfig,
     build_features,
@@ -32,7 +31,7 @@ from surveyor.posterior import check_noise
 from surveyor.prices import prices
 from surveyor.progress import Progress, Silent
 from surveyor.reasons import atom_shares
-from surveyor.selection.border import per_row
+from surveyor.selection import RULES
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
 from surveyor.structures.copies import copies_left_out
 from surveyor.structures.labels import has_labels, without_marks
@@ -97,12 +96,12 @@ def select(
         model: an opened potential, or what `open_potential` takes; `soap` does not open it.
         n: number of picks; None: as many as the budget pays for.
         features: `tangent`, `activations` or `soap`.
-        rule: `target-variance`, `max-variance`, `lcmd`, `farthest`, `top-k`, `committee` or `random`.
+        rule: a name in `surveyor.selection.RULES`.
         target: unlabelled structures that `target-variance` aims at; None: a seeded sample of the pool.
         committee: two or more potentials, differently fine-tuned, for the rule `committee`.
         committee_on: what they disagree on, `energies` (eV/atom) or `forces` (eV/Å).
         cost: what a label costs: `atoms^3` (any power), the key of `info` that holds it, or one number a pool
-            structure. The rule then takes the most per cost; `top-k`, `committee` and `random` weigh none.
+            structure. Rules that weigh costs then take the most for the cost; others refuse them.
         budget: what the picks may cost together.
         shortlist: consider only so many structures, those of largest residual variance; None: all.
         store: features of the pool that `surveyor embed` wrote; None computes them.
@@ -155,16 +154,11 @@ def select(
         disputed = disagreement(members, candidates, committee_on, on_progress=progress.advance)
         progress.finish(f"mean {disputed.mean():.3g} {UNITS[committee_on]}")
     progress.start(f"choosing {'' if n is None else f'{n} '}of {len(pool_features)}")
-    chosen = build_rule(
-        SelectionConfig(rule=rule, noise=noise),
-        cost=None if price is None else per_row(price, len(pool_features), "cost"),
-        budget=budget,
-        disagreement=disputed,
-        shortlist=shortlist,
-    )
     batch = acquire(
-        pool_features, train, n, chosen,
-        noise=noise, seed=seed, target=aim, exclude=copies, n_forecast=forecast, known=known,
+        pool_features, train, n,
+        build_rule(SelectionConfig(rule=rule, noise=noise), shortlist=shortlist),
+        noise=noise, seed=seed, target=aim, cost=price, budget=budget, disagreement=disputed,
+        exclude=copies, n_forecast=forecast, known=known,
     )  # fmt: skip
     progress.finish()
     _note_noise_floor(batch, noise)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.errors import FeatureError, SelectionError
-from surveyor.linalg import add_rows, row_blocks, solve_cholesky, solve_lower
-from surveyor.types import Features, Float64Array
+from surveyor.linalg import add_rows, cholesky, row_blocks, solve_cholesky, solve_lower
+from surveyor.types import Features, Float64Array, IndexArray
+
+BLOCK = 256
+"""Picks that enter the posterior at once: more enlarge its small matrices, fewer repeat factorisations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +23,7 @@ class Posterior:
         A     = ΦᵀΦ + λI
         s²(x) = λ φ(x)ᵀ A⁻¹ φ(x)            residual variance
         c(x,y)= λ φ(x)ᵀ A⁻¹ φ(y)            residual covariance
-        m(x)  = φ(x)ᵀ A⁻¹ Φᵀ r              mean, if residuals r came with the labelled rows
+        m(x)  = φ(x)ᵀ A⁻¹ Φᵀ y              mean, if targets y came with the labelled rows
 
     As λ → 0, s²(x) becomes the squared distance of φ(x) from the span of the labelled rows. s² has the
     unit of |φ|²; so has λ: scale the rows to a mean squared norm of 1 and λ is relative to a typical row.
@@ -28,7 +32,7 @@ class Posterior:
     |--------|-----------|------------|---------------------------------------------|
     | λ      | noise     | scalar     | noise variance, in units of |φ|²            |
     | L      | factor    | (dim, dim) | lower triangular, LLᵀ = A                   |
-    | Φᵀr    | moment    | (dim,)     | None once labelled rows came without targets |
+    | Φᵀy    | moment    | (dim,)     | None once labelled rows came without targets |
     |        | n_rows    | scalar     | labelled rows so far                        |
 
     Source: Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), section 2.1.
@@ -41,7 +45,7 @@ class Posterior:
 
     @classmethod
     def fit(cls, train: Features, *, noise: float, targets: NDArray[np.floating] | None = None) -> Posterior:
-        """The posterior after `train`; with `targets` (rows,), one residual a row, it also has a mean.
+        """The posterior after `train`; with `targets` (rows,), what a row's label lacks, it also has a mean.
 
         Raises:
             SelectionError: noise is not positive and finite.
@@ -80,7 +84,7 @@ class Posterior:
 
     @property
     def weights(self) -> Float64Array:
-        """A⁻¹Φᵀr (dim,), the weights of the linearised learner.
+        """A⁻¹Φᵀy (dim,), the weights of the linearised learner.
 
         Raises:
             FeatureError: some labelled rows came without targets.
@@ -131,25 +135,19 @@ class Posterior:
         white_right = solve_lower(self.factor, np.asarray(right, dtype=np.float64).T)
         return self.noise * (white_left.T @ white_right)
 
-    def structure_variance(self, features: Features) -> Float64Array:
-        """Σ s² over each structure's rows (n_structures,): its total expected squared error.
-
-        A sum, not a mean: an energy row and every force row is a quantity that the potential must predict,
-        and a structure with more of them undetermined has more to teach. Divide by the number of rows where
-        structures of different size must count alike.
+    def structure_std(self, features: Features) -> Float64Array:
+        """Residual standard deviation of every structure (n_structures,): see `structure_std`.
 
         Raises:
             FeatureError: another width.
         """
-        return np.bincount(
-            features.owner, weights=self.variance(features.values), minlength=features.n_structures
-        ).astype(np.float64)
+        return structure_std(self.variance(features.values), features.owner)
 
     def _moment(self, new: Features, targets: Float64Array) -> Float64Array | None:
         if targets.shape != (len(new.values),) or not np.isfinite(targets).all():
             raise FeatureError(
                 f"targets of shape {targets.shape} for {len(new.values)} rows, or not all finite",
-                expected=f"{len(new.values)} finite residuals, one a row",
+                expected=f"{len(new.values)} finite targets, one a row",
             )
         if self.moment is None:
             return None
@@ -169,6 +167,58 @@ class Posterior:
     def __repr__(self) -> str:
         mean = "with" if self.moment is not None else "without"
         return f"Posterior({self.n_rows} labelled rows × {self.dim}, noise {self.noise:g}, {mean} mean)"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Picks that entered a posterior together, as if one after the other.
+
+        U = L⁻¹ Φ λA⁻¹        with  L Lᵀ = λ Φ A⁻¹ Φᵀ + λI
+        s²(x | picks up to j) = s²(x) − Σ_{i≤j} (U_i·φ(x))²
+
+    Row j of U is also the direction that pick j's own variance is measured along: U_j ∝ A_j⁻¹ φ_j, with A_j
+    of the labelled rows and the picks before j.
+
+    | symbol | variable   | shape       | meaning                                                    |
+    |--------|------------|-------------|------------------------------------------------------------|
+    | A      | before     |             | the posterior without these picks                          |
+    |        | owner      | (rows,)     | number of the pick that each row belongs to                |
+    | U      | directions | (rows, dim) | what each row takes off the residual variance of any other |
+    |        | variance   | (rows,)     | residual variance of each row, given the rows before it    |
+
+    Source: Rasmussen & Williams 2006, appendix A.3 (partitioned inverse).
+    """
+
+    before: Posterior
+    owner: IndexArray
+    directions: Float64Array
+    variance: Float64Array
+
+
+def condition_in_turn(
+    posterior: Posterior, picks: Features, *, block: int = BLOCK, cut: int = 0
+) -> Iterator[Step]:
+    """Condition on picks one after the other, in steps of at most `block` structures, which are never cut.
+
+    Args:
+        cut: no step holds picks on both sides of this number: those before it do not depend on the rest.
+    """
+    starts = [*range(0, min(cut, len(picks)), block), *range(cut, len(picks), block)]
+    part = None
+    for first, end in zip(starts, [*starts[1:], len(picks)], strict=True):
+        if part is not None:
+            posterior = posterior.condition(part)
+        part = picks.take(range(first, end))
+        values = np.asarray(part.values, dtype=np.float64)
+        mapped = posterior.noise * solve_cholesky(posterior.factor, values.T).T
+        factor = cholesky(posterior.covariance(values, values) + posterior.noise * np.eye(len(values)))
+        variance = np.maximum(np.diag(factor) ** 2 - posterior.noise, 0.0)
+        yield Step(posterior, part.owner + first, solve_lower(factor, mapped), variance)
+
+
+def structure_std(variance: Float64Array, owner: IndexArray) -> Float64Array:
+    """Residual standard deviation of every structure: the root mean square over its rows."""
+    return np.sqrt(np.bincount(owner, weights=variance) / np.bincount(owner))
 
 
 def check_noise(noise: float) -> None:

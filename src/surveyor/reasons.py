@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,85 +11,39 @@ from ase import Atoms
 from surveyor.features.activations import Activations
 from surveyor.features.sketch import CountSketch
 from surveyor.features.tangent import Tangent
-from surveyor.linalg import cholesky, row_blocks, solve_cholesky, solve_lower
-from surveyor.posterior import Posterior
+from surveyor.linalg import row_blocks
+from surveyor.posterior import Step
 from surveyor.potentials.base import Atomic
 from surveyor.potentials.gradients import differentiable, gradients_of
 from surveyor.types import FeatureMap, Features, Float64Array
-
-BLOCK = 256
-"""Picks that enter the posterior at once: more enlarge its small matrices, fewer repeat factorisations."""
 
 SMALLEST = 1e-9
 """A sum of atoms below this share of their absolute sum is rounding, and has no shares."""
 
 
-def conditioning_steps(
-    posterior: Posterior, picks: Features, *, block: int = BLOCK
-) -> Iterator[tuple[Posterior, slice, Float64Array]]:
-    """What each pick takes off the residual variance of any row, exactly, given the picks before it.
-
-        U = L⁻¹ Φ λA⁻¹        with  L Lᵀ = λ Φ A⁻¹ Φᵀ + λI
-        s²(x | picks up to j) = s²(x) − Σ_{i≤j} (U_i·φ(x))²
-
-    Row j of U is also the direction that pick j's own variance is measured along: U_j ∝ A_j⁻¹ φ_j, with A_j
-    of the labelled rows and the picks before j.
-
-    | symbol | variable  | shape       | meaning                                            |
-    |--------|-----------|-------------|----------------------------------------------------|
-    | A      | posterior | (dim, dim)  | ΦᵀΦ + λI of the rows so far                        |
-    | Φ      | picks     | (rows, dim) | rows of a block of picks, in the order of picking  |
-    | U      | yielded   | (rows, dim) | one row a row of the block                         |
-    | j      | yielded   | slice       | rows of `picks` that the block holds               |
-
-    Yields:
-        Block by block: the posterior before the block, its rows, and U. Structures are never cut.
-
-    Source: Rasmussen & Williams 2006, appendix A.3 (partitioned inverse).
-    """
-    for first in range(0, len(picks), block):
-        part = picks.take(range(first, min(first + block, len(picks))))
-        start = int(np.searchsorted(picks.owner, first))
-        values = np.asarray(part.values, dtype=np.float64)
-        mapped = posterior.noise * solve_cholesky(posterior.factor, values.T).T
-        factor = cholesky(values @ mapped.T + posterior.noise * np.eye(len(values)))
-        yield posterior, slice(start, start + len(values)), solve_lower(factor, mapped)
-        posterior = posterior.condition(part)
-
-
-def removed_shares(posterior: Posterior, picks: Features, pool: Features) -> Float64Array:
+def removed_shares(steps: Iterable[Step], pool: Features) -> Float64Array:
     """Share of the pool's residual variance that each pick removes, given the picks before it.
 
         r_j = Σ_x [s²(x | before j) − s²(x | up to j)] / Σ_x s²(x | before j)
 
-    | symbol | variable  | shape       | meaning                                             |
-    |--------|-----------|-------------|-----------------------------------------------------|
-    | s²     | posterior |             | given the labelled rows only                        |
-    | j      | picks     | (picks,)    | the rows of a structure enter together              |
-    | x      | pool      | (rows, dim) | all pool rows, or a sample of them                  |
-    | r      | returned  | (picks,)    | between 0 and 1; 0 where nothing was left to remove |
+    | symbol | variable | shape       | meaning                                                |
+    |--------|----------|-------------|--------------------------------------------------------|
+    | j      | steps    | (picks,)    | picks in turn; the rows of a structure enter together  |
+    | x      | pool     | (rows, dim) | all pool rows, or a sample of them                     |
+    | r      | returned | (picks,)    | between 0 and 1; 0 where nothing was left to remove    |
 
     Raises:
         FeatureError: rows of two widths, or NaN or inf among them.
     """
-    shares = np.zeros(len(picks))
-    for before, where, directions in conditioning_steps(posterior, picks):
-        dropped = np.zeros(len(directions))
+    shares = [np.zeros(0)]
+    for step in steps:
+        dropped = np.zeros(len(step.directions))
         for _, rows in row_blocks(pool.values):
-            dropped += np.einsum("jx,jx->j", passed := directions @ rows.T, passed)
-        first = int(picks.owner[where][0])
-        drops = np.bincount(picks.owner[where] - first, weights=dropped)
-        left = before.variance(pool.values).sum() - np.concatenate([[0.0], np.cumsum(drops)[:-1]])
-        shares[first : first + len(drops)] = np.where(left > 0, drops / np.where(left > 0, left, 1.0), 0.0)
-    return np.clip(shares, 0.0, 1.0)
-
-
-def own_directions(posterior: Posterior, picks: Features) -> Float64Array | None:
-    """Row j of U of `conditioning_steps` for every pick (picks, dim); None if picks own several rows."""
-    if len(picks.values) != len(picks):
-        return None
-    parts = [directions for _, _, directions in conditioning_steps(posterior, picks)]
-    return np.concatenate(parts) if parts else np.zeros((0, picks.dim))
+            dropped += np.einsum("jx,jx->j", passed := step.directions @ rows.T, passed)
+        drops = np.bincount(step.owner - step.owner[0], weights=dropped)
+        left = step.before.variance(pool.values).sum() - np.concatenate([[0.0], np.cumsum(drops)[:-1]])
+        shares.append(np.where(left > 0, drops / np.where(left > 0, left, 1.0), 0.0))
+    return np.clip(np.concatenate(shares), 0.0, 1.0)
 
 
 def atom_shares(feature_map: FeatureMap, atoms: Atoms, direction: Float64Array) -> Float64Array | None:
@@ -103,7 +57,7 @@ def atom_shares(feature_map: FeatureMap, atoms: Atoms, direction: Float64Array) 
     | symbol | variable    | shape      | meaning                                                          |
     |--------|-------------|------------|------------------------------------------------------------------|
     | φ_a    | feature_map |            | activations of atom a, or sketched gradient of the atom's energy |
-    | u      | direction   | (dim,)     | a row of `own_directions`                                        |
+    | u      | direction   | (dim,)     | the pick's row of `Step.directions`                              |
     | share  | returned    | (n_atoms,) | sums to 1; None where φ is not a sum over atoms, or s² is zero   |
     """
     if isinstance(feature_map, Tangent):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -69,6 +69,7 @@ class Features:
     | values       | (rows, dim) | one φ a row, finite, float32 or float64                     |
     | owner        | (rows,)     | row → structure index, non-decreasing                       |
     | n_structures | scalar      | number of structures, each of which owns at least one row   |
+    | finite       | flag        | the values were scanned before: they are not read again     |
 
     Raises:
         FeatureError: a value is NaN or inf, or the shapes do not fit.
@@ -77,23 +78,16 @@ class Features:
     values: FloatArray
     owner: IndexArray
     n_structures: int
+    finite: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, finite: bool) -> None:
         if self.values.ndim != 2 or self.owner.shape != (self.values.shape[0],):
             raise FeatureError(
                 f"feature values of shape {self.values.shape} with owner of shape {self.owner.shape}",
                 expected="values (rows, dim) and owner (rows,)",
             )
-        # in blocks: values may be a memory map or a zarr array
-        for start in range(0, self.values.shape[0], 4096):
-            finite = np.isfinite(np.asarray(self.values[start : start + 4096])).all(axis=1)
-            if not finite.all():
-                row = start + int(np.argmin(finite))
-                raise FeatureError(
-                    f"feature row {row} (structure {int(self.owner[row])}) holds NaN or inf",
-                    expected="finite features",
-                    todo="look at that structure's geometry, and at the potential's dtype",
-                )
+        if not finite:
+            self._scan()
         if len(self.owner) and (
             ((steps := np.diff(self.owner)) < 0).any()
             or (steps > 1).any()
@@ -108,6 +102,17 @@ class Features:
             raise FeatureError(
                 f"{self.n_structures} structures but no feature row", expected="at least one row each"
             )
+
+    def _scan(self) -> None:
+        for start in range(0, self.values.shape[0], 4096):  # values may be a memory map or a zarr array
+            finite = np.isfinite(np.asarray(self.values[start : start + 4096])).all(axis=1)
+            if not finite.all():
+                row = start + int(np.argmin(finite))
+                raise FeatureError(
+                    f"feature row {row} (structure {int(self.owner[row])}) holds NaN or inf",
+                    expected="finite features",
+                    todo="look at that structure's geometry, and at the potential's dtype",
+                )
 
     @classmethod
     def one_row_each(cls, values: FloatArray) -> Features:
@@ -139,7 +144,7 @@ class Features:
         rows = [np.arange(a, b, dtype=np.intp) for a, b in zip(start, stop, strict=True)]
         index = np.concatenate(rows) if rows else np.zeros(0, dtype=np.intp)
         owner = np.repeat(np.arange(len(wanted), dtype=np.intp), stop - start)
-        return Features(values=np.asarray(self.values[index]), owner=owner, n_structures=len(wanted))
+        return Features(np.asarray(self.values[index]), owner, len(wanted), finite=True)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Features]) -> Features:
@@ -160,6 +165,7 @@ class Features:
             values=np.concatenate([part.values for part in parts]),
             owner=np.concatenate([part.owner + off for part, off in zip(parts, offsets[:-1], strict=True)]),
             n_structures=int(offsets[-1]),
+            finite=True,
         )
 
 
@@ -181,11 +187,13 @@ class Selection:
     | indices  | (n,)  | pool structure index of each pick, no repeats                           |
     | scores   | (n,)  | the rule's score when picked (residual variance, squared distance, …)   |
     | stopped  |       | why there are n picks and not more                                      |
+    | certain  |       | first picks that a shortlist cannot have changed; None: not known       |
     """
 
     indices: IndexArray
     scores: Float64Array
     stopped: Stopped
+    certain: int | None = None
 
     def __len__(self) -> int:
         return len(self.indices)

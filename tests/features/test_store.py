@@ -16,9 +16,9 @@ from ase import Atoms
 from conftest import rattled
 from surveyor.errors import FeatureError
 from surveyor.features import Activations, ForceTangent, Tangent
-from surveyor.features.rows import part_of
+from surveyor.features.rows import divided, part_of
 from surveyor.features.scaling import unit_mean_square
-from surveyor.features.store import embed, open_store
+from surveyor.features.store import StoredRows, embed, open_store
 from surveyor.posterior import Posterior
 from surveyor.potentials.mace import MacePotential
 from surveyor.selection import LCMD, FarthestPoint, MaxVariance, Random, TargetVariance, TopK
@@ -95,6 +95,59 @@ def test_rows_on_disk_are_read_like_rows_in_memory(tmp_path: Path, rows: int) ->
             rule(pool, train, 6, rng=np.random.default_rng(0)).indices.tolist() for pool in (memory, disk)
         ]
         assert picks[0] == picks[1]
+
+
+class Counting:
+    """A block of rows that counts how often it is read whole, as zarr decompresses it."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.reads = 0
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        self.reads += 1
+        return self.values[key]
+
+
+def on_disk(rows: np.ndarray, cuts: list[int]) -> tuple[Features, list[Counting]]:
+    blocks = [Counting(part) for part in np.split(rows, cuts)]
+    return Features(StoredRows(blocks), np.arange(len(rows)), len(rows), finite=True), blocks  # type: ignore[arg-type]
+
+
+def test_the_default_rule_reads_a_block_once_a_pick() -> None:
+    """And once more the block of the pick itself; blocks are longer than what is worked on at a time."""
+    rows = np.random.default_rng(0).normal(size=(5000, 6)).astype(np.float32)
+    stored, blocks = on_disk(rows, [2048, 4096])
+    pool = part_of(stored, np.delete(np.arange(5000), [3, 2500]))
+    reads = []
+    for k in (1, 2, 7):
+        for block in blocks:
+            block.reads = 0
+        TargetVariance(sample=5)(pool, Features.empty(6), k, rng=np.random.default_rng(0))
+        reads.append(sum(block.reads for block in blocks))
+    assert reads[1] - reads[0] <= len(blocks) + 1
+    assert reads[2] - reads[1] <= 5 * (len(blocks) + 1)
+
+
+def test_rows_that_were_scanned_are_not_read_again() -> None:
+    stored, blocks = on_disk(np.random.default_rng(0).normal(size=(50, 6)), [20, 40])
+    part = part_of(stored, np.arange(1, 49))
+    divided(part, 2.0)
+    assert sum(block.reads for block in blocks) == 0
+    assert len(part.take([0, 30])) == 2
+    assert sum(block.reads for block in blocks) == 2  # of the first two, for the rows themselves
+    with pytest.raises(FeatureError, match="row 7"):
+        Features.one_row_each(np.where(np.arange(50)[:, None] == 7, np.nan, stored.values[:]))
+
+
+def test_a_row_that_overflows_as_it_is_written_is_refused(tmp_path: Path) -> None:
+    class Huge(Composition):
+        def __call__(self, structures: Sequence[Atoms]) -> Features:
+            found = super().__call__(structures)
+            return Features(found.values * 1e300, found.owner, found.n_structures)
+
+    with pytest.raises(FeatureError, match="row 0"):
+        embed(rattled(3, seed=1), Huge(), tmp_path / "s.zarr")
 
 
 def test_real_features_do_not_depend_on_the_blocks(tmp_path: Path, potential: MacePotential) -> None:

@@ -8,14 +8,16 @@ from pools import KINDS, grouped, pool
 
 from surveyor.linalg import squared_norms
 from surveyor.posterior import Posterior
+from surveyor.selection.budget import Budget
 from surveyor.selection.distance import DistanceBounds
-from surveyor.selection.lazy import Limits, lazy_greedy
+from surveyor.selection.lazy import Lazy
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool
 from surveyor.selection.projection import Projection
 from surveyor.selection.residual import Directions, VarianceBounds
 from surveyor.selection.rounding import relative_error
-from surveyor.selection.targets import _Gains
+from surveyor.selection.rule import Request, greedy
+from surveyor.selection.targets import Gains
 from surveyor.types import Features
 
 NOISE = 1e-4
@@ -31,7 +33,7 @@ def test_single_precision_variances_err_less_than_derived(kind: str, dim: int) -
     X = Features.one_row_each(pool(kind, 300, dim=dim, dtype=np.float32))
     train = Features.one_row_each(pool(kind, 150, dim=dim, seed=1, dtype=np.float32))
     view, norms = Pool(X), squared_norms(X.values)
-    score = VarianceBounds(view, norms, Directions(train.values, NOISE, view.dtype))
+    score = VarianceBounds(view, Directions(train.values, NOISE, view.dtype))
     score.tighten(everything(view), -np.inf)
     exact = Posterior.fit(train, noise=NOISE).variance(X.values)
     loosest = relative_error(dim, np.float32) * norms
@@ -45,7 +47,7 @@ def test_single_precision_distances_err_less_than_derived(kind: str) -> None:
     X = Features.one_row_each(pool(kind, 300, dim=64, dtype=np.float32))
     train = Features.one_row_each(pool(kind, 50, dim=64, seed=1, dtype=np.float32))
     view, norms = Pool(X), squared_norms(X.values)
-    score = DistanceBounds(view, norms, train, None)
+    score = DistanceBounds(view, train)
     score.tighten(everything(view), -np.inf)
     rows, centres = X.values.astype(np.float64), train.values.astype(np.float64)
     exact = ((rows[:, None] - centres) ** 2).sum(axis=2).min(axis=1)
@@ -59,9 +61,9 @@ def test_half_tightened_bounds_hold() -> None:
     X = grouped(pool("clustered", 400, dim=150, dtype=np.float32))
     train = Features.one_row_each(pool("clustered", 140, dim=150, seed=1, dtype=np.float32))
     view = Pool(X)
-    score = VarianceBounds(view, squared_norms(X.values), Directions(train.values, NOISE, view.dtype))
+    score = VarianceBounds(view, Directions(train.values, NOISE, view.dtype))
     exact = score.exact(everything(view))[0].copy()
-    lazy = VarianceBounds(view, squared_norms(X.values), Directions(train.values, NOISE, view.dtype))
+    lazy = VarianceBounds(view, Directions(train.values, NOISE, view.dtype))
     level = float(np.quantile(exact, 0.9))
     lazy.tighten(everything(view), level)
     assert (lazy.bounds >= exact - 1e-6).all()
@@ -88,15 +90,15 @@ def test_hundreds_of_picks_do_not_let_the_numbers_drift(kind: str) -> None:
     rows = pool(kind, 400, dim=24)
     X, picks, target = Features.one_row_each(rows[:100]), rows[100:], Features.one_row_each(rows[:30])
     grown = Directions(np.zeros((0, 24)), NOISE, np.float64)
-    gains = _Gains(Features.one_row_each(rows), Features.empty(24), target, NOISE)
+    gains = Gains(Pool(Features.one_row_each(rows)), Features.empty(24), target, NOISE)
     for number, row in enumerate(picks, start=100):
         grown.add(row[None])
-        gains.condition(number)
+        gains.take(number)
     exact = Posterior.fit(Features.one_row_each(picks), noise=NOISE).variance(X.values)
     norms = squared_norms(X.values)
     found = norms - ((X.values @ grown.exact.T) ** 2).sum(axis=1)
     assert (np.abs(found - exact) <= relative_error(24, np.float64) * norms).all()
-    fresh = _Gains(Features.one_row_each(rows), Features.one_row_each(picks), target, NOISE)
+    fresh = Gains(Pool(Features.one_row_each(rows)), Features.one_row_each(picks), target, NOISE)
     (value, error), (expected, _) = gains.scores(), fresh.scores()
     assert (np.abs(value - expected) <= 2 * error).all()
 
@@ -106,8 +108,7 @@ def test_hundreds_of_picks_do_not_let_the_numbers_drift(kind: str) -> None:
 @pytest.mark.parametrize("dim", [5, 60])
 def test_the_projection_misses_no_closer_row(kind: str, dtype: type, dim: int) -> None:
     X = Features.one_row_each(pool(kind, 500, dim=dim, dtype=dtype))
-    norms = squared_norms(X.values)
-    projection = Projection(Pool(X), norms)
+    projection = Projection(Pool(X))
     rows = X.values.astype(np.float64)
     rng = np.random.default_rng(3)
     for centre in rows[:20]:
@@ -119,7 +120,7 @@ def test_the_projection_misses_no_closer_row(kind: str, dtype: type, dim: int) -
 
 def test_the_projection_spares_most_rows_of_a_clustered_pool() -> None:
     X = Features.one_row_each(pool("clustered", 2000, dim=60, dtype=np.float32))
-    projection = Projection(Pool(X), squared_norms(X.values))
+    projection = Projection(Pool(X))
     rows = X.values.astype(np.float64)
     near = projection.closer(rows[0], np.full(len(rows), 0.01))
     assert len(near) < 1000
@@ -131,8 +132,8 @@ def test_lazy_selection_absorbs_a_fraction_of_what_plain_selection_does() -> Non
     rows = (size * pool("random", 20_200, dim=64) * spectrum).astype(np.float32)
     X, train = Features.one_row_each(rows[200:]), Features.one_row_each(rows[:10])
     view = Pool(X)
-    score = VarianceBounds(view, squared_norms(X.values), Directions(train.values, NOISE, view.dtype))
-    lazy_greedy(score, Novelty(train.values), Limits(20))
+    score = VarianceBounds(view, Directions(train.values, NOISE, view.dtype))
+    greedy(Lazy(score), Request.of(X, train, 20), Budget())
     assert score.absorbed.mean() < 0.5 * score.n_vectors
 
 

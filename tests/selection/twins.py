@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from surveyor.selection.rounding import relative_error
 from surveyor.types import Features
 
 Score = Callable[[list[np.ndarray]], np.ndarray]
@@ -93,9 +92,9 @@ def target_score(
     return score
 
 
-def ties(pool: list[np.ndarray], per: float = 1.0) -> np.ndarray:
-    dim = pool[0].shape[1]
-    return relative_error(dim, np.float64) * np.array([(block**2).sum() for block in pool]) / per
+def ties(pool: list[np.ndarray], unit: float = 1.0) -> np.ndarray:
+    """Scores closer than this are equal: ten or so roundings of the largest term."""
+    return 1e-14 * np.array([(block**2).sum() for block in pool]) / unit
 
 
 def plain_lcmd(

@@ -8,8 +8,9 @@ from typing import Any
 
 from surveyor.benchmark.schema import BenchmarkSpec, StrategySpec, TaskSpec
 from surveyor.benchmark.tasks import KINDS
-from surveyor.config import RULES, check_name
+from surveyor.config import check_name
 from surveyor.errors import ConfigError
+from surveyor.selection import RULES, rules_that_take
 from surveyor.specs import read_yaml, validate
 
 COMMITTEE = "committee"
@@ -75,9 +76,10 @@ def _check_strategy(strategy: StrategySpec, maps: Mapping[str, object], place: s
         raise ConfigError(
             f"{place}: the rule {strategy.rule!r} without features", expected="features: tangent"
         )
-    if strategy.target == "task" and strategy.rule != "target-variance":
+    aiming = rules_that_take("target")
+    if strategy.target == "task" and strategy.rule not in aiming:
         raise ConfigError(
-            f"{place}: a target for the rule {strategy.rule!r}", expected="rule: target-variance"
+            f"{place}: a target for the rule {strategy.rule!r}", expected="rule: " + " or ".join(aiming)
         )
 
 

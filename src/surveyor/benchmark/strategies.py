@@ -15,8 +15,8 @@ from surveyor.benchmark.learners import Learner, core_seconds
 from surveyor.benchmark.loading import COMMITTEE
 from surveyor.benchmark.schema import Shortlist, StrategySpec
 from surveyor.benchmark.tasks import Task
-from surveyor.config import RULES
 from surveyor.disagreement import spread
+from surveyor.selection import make_rule
 from surveyor.types import Features, Float64Array, Labels
 
 
@@ -83,7 +83,7 @@ class Chooser:
             pool,
             features_of(situation.labelled, rows),
             situation.count,
-            lambda target: RULES[self.spec.rule](self.spec.noise, target),
+            lambda given: make_rule(self.spec.rule, given),
             noise=self.spec.noise,
             seed=situation.seed,
             target=rows["target"] if aimed else None,

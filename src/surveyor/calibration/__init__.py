@@ -5,7 +5,6 @@ from surveyor.calibration.folds import (
     MIN_STRUCTURES,
     assign_folds,
     held_out,
-    structure_std,
 )
 from surveyor.calibration.intervals import Calibration, WithoutFold, fit_calibration
 from surveyor.calibration.quantities import Calibrations, KnownErrors, calibrate_both
@@ -21,5 +20,4 @@ __all__ = [
     "calibrate_both",
     "fit_calibration",
     "held_out",
-    "structure_std",
 ]

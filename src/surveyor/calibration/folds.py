@@ -89,14 +89,8 @@ def held_out(
             for own, other in {(first, second), (second, first)}:
                 part = np.flatnonzero(fold == own)
                 features = train.take(part)
-                std[other, part] = structure_std(posterior, features)
+                std[other, part] = posterior.structure_std(features)
                 if residuals is not None:
                     left = residuals[part] - mean - posterior.mean(features.values)
                     errors[other, part] = np.abs(left)
     return std, None if residuals is None else errors
-
-
-def structure_std(posterior: Posterior, features: Features) -> Float64Array:
-    """Residual standard deviation of every structure (n,): the root mean square over its rows."""
-    variance = posterior.structure_variance(features) / np.bincount(features.owner)
-    return np.sqrt(np.maximum(variance, 0.0))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from surveyor.calibration.folds import assign_folds, held_out, structure_std
+from surveyor.calibration.folds import assign_folds, held_out
 from surveyor.calibration.intervals import Calibration, fit_calibration
 from surveyor.posterior import Posterior
 from surveyor.types import Features, Float64Array
@@ -46,7 +46,7 @@ class Calibrations:
         self, features: Features, level: float | None = None
     ) -> tuple[Float64Array, Float64Array]:
         """Half widths of the intervals of every structure (n,): energy in meV/atom, forces in meV/Å."""
-        stds = np.array([structure_std(posterior, features) for posterior in self.without])
+        stds = np.array([posterior.structure_std(features) for posterior in self.without])
         return self.energy.half_width(stds, level), self.forces.half_width(stds, level)
 
 

@@ -202,8 +202,9 @@ class Campaign:
         return settled(self.ledger, self.plan.label_rules, name)
 
     def _untouchable(self) -> set[str]:
-        """Structures that must not be picked again: their label failed, or is in quarantine."""
-        return {*self.ledger.failures, *self.ledger.quarantined, *self._pool.isolated}
+        """Structures that are not picked: their label failed or is in quarantine, near copies, lone atoms."""
+        held = {*self.ledger.failures, *self.ledger.quarantined}
+        return held | self._pool.isolated | self._pool.copies
 
     def _chosen(self, number: int) -> dict[str, int]:
         """id → pool index of the round's picks, without those of which somebody has added a label since."""

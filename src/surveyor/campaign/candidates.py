@@ -10,6 +10,7 @@ from ase import Atoms
 from surveyor.acquisition import Featurised, featurise
 from surveyor.errors import CampaignError, notice
 from surveyor.progress import Progress
+from surveyor.structures.copies import copies_left_out
 from surveyor.structures.identity import structure_id
 from surveyor.structures.label_keys import acted_on, is_isolated_atom, say_what_was_taken_off
 from surveyor.structures.source import StructureFile
@@ -73,6 +74,11 @@ class CandidatePool:
         """Structures that are named isolated atoms."""
         _ = self.featurised
         return self._isolated
+
+    @cached_property
+    def copies(self) -> set[str]:
+        """Near copies of other structures, or of those outside: labels of the same thing."""
+        return copies_left_out(self._structures, self._outside.values())
 
     @property
     def elements(self) -> set[int]:

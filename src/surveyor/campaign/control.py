@@ -126,11 +126,9 @@ class Control:
         progress = self.campaign.progress
         while True:
             known = {**self.campaign.ledger.trusted, **self.ledger.trusted}
-            unusable = {
-                name
-                for ledger in (self.campaign.ledger, self.ledger)
-                for name in (*ledger.failures, *ledger.quarantined)
-            } - known.keys()
+            ledgers = (self.campaign.ledger, self.ledger)
+            held = {name for ledger in ledgers for name in (*ledger.failures, *ledger.quarantined)}
+            unusable = (held | self._pool.copies) - known.keys()
             names = [name for name in self._order if name not in unusable][:wanted]
             missing = {name: self._order[name] for name in names if name not in known}
             if not missing:

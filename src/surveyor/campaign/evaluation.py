@@ -15,7 +15,7 @@ from surveyor.types import Float64Array
 def residual_std(pool: Featurised, labelled: Featurised, test: Featurised, *, noise: float) -> Float64Array:
     """Residual standard deviation of test structures, as a share of the pool's root mean square norm."""
     _, train, query = unit_mean_square(pool.features, labelled.features, test.features)
-    return np.sqrt(Posterior.fit(train, noise=noise).structure_variance(query))
+    return Posterior.fit(train, noise=noise).structure_std(query)
 
 
 def pearson(a: Float64Array, b: Float64Array) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -14,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
+from surveyor.labelling.names import check_method_name, is_structure_id
 from surveyor.structures.writing import atomic_write
 
 SCHEMA = 1
@@ -166,7 +166,6 @@ def _strange(path: Path, why: str) -> CampaignError:
 
 
 _ROUND: TypeAdapter[RoundRecord] = TypeAdapter(RoundRecord)
-_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def _read_round(path: Path, number: int) -> RoundRecord:
@@ -196,7 +195,7 @@ def read_picks(path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for rank, pick in enumerate(picks):
         name, index = (pick.get("id"), pick.get("index")) if isinstance(pick, dict) else (None, None)
-        if not isinstance(name, str) or not _ID.fullmatch(name) or name in found:
+        if not isinstance(name, str) or not is_structure_id(name) or name in found:
             raise _strange(path, f"pick {rank} has the id {name!r}")
         if type(index) is not int or index < 0:
             raise _strange(path, f"pick {rank} has the index {index!r}")
@@ -227,7 +226,8 @@ def read_campaign(folder: Path) -> CampaignRecord:
     """Read a campaign folder without owning it.
 
     Raises:
-        CampaignError: it is not a campaign folder, or of a newer schema.
+        CampaignError: it is not a campaign folder, or of a newer schema, or a record in it is damaged.
+        LabellingError: its method is no name of a file.
     """
     if not (folder / STATE).is_file():
         raise CampaignError(
@@ -243,13 +243,7 @@ def read_campaign(folder: Path) -> CampaignRecord:
             expected=f"schema {SCHEMA}",
             todo="use the version of Surveyor that started the campaign",
         )
-    method = state.get("method")
-    if not isinstance(method, str) or not re.fullmatch(r"[A-Za-z0-9+-][A-Za-z0-9.+-]*", method):
-        raise CampaignError(
-            f"{folder / STATE} names the method {method!r}",
-            expected="letters, digits and . + -: the name of a journal in labels/",
-            todo="restore the file from a copy",
-        )
+    check_method_name(state.get("method"), str(folder / STATE))
     rounds: list[RoundRecord] = []
     while (round_folder(folder, len(rounds)) / DONE).is_file():
         rounds.append(_read_round(round_folder(folder, len(rounds)) / "metrics.json", len(rounds)))

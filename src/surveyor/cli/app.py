@@ -10,6 +10,7 @@ from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
 from surveyor.cli.extend import extend
 from surveyor.cli.label import app as label
+from surveyor.cli.options import ListsRules
 from surveyor.cli.pretrain import pretrain
 from surveyor.cli.select import select
 
@@ -34,7 +35,7 @@ def main(
         raise typer.Exit
 
 
-app.command()(select)
+app.command(cls=ListsRules)(select)
 app.command()(embed)
 app.add_typer(label, name="label")
 app.command()(run)

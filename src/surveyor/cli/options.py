@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 Model = Annotated[
     str,
@@ -20,3 +21,15 @@ Overwrite = Annotated[
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, …; a GPU is taken where there is one.")
 ]
+
+
+class ListsRules(TyperCommand):
+    """A command with `--rule`, whose help lists the rules; they are imported when it is asked for."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from surveyor.selection.registry import RULES, summary
+
+        for option in self.params:
+            if isinstance(option, TyperOption) and option.name == "rule":
+                option.help = "\n\n".join(f"{name}: {summary(name)}" for name in RULES)
+        super().format_help(ctx, formatter)

@@ -81,7 +81,7 @@ def _forecast_json(batch: Batch, min_gain: float) -> dict[str, object] | None:
         return None
     return {
         "labels": outlook.labels.tolist(),
-        "std": outlook.std.tolist(),
+        "std": outlook.share.tolist(),
         "gain": [None, *outlook.gain[1:].tolist()],
         "energy_meV_per_atom": None if outlook.energy is None else outlook.energy.tolist(),
         "forces_meV_per_angstrom": None if outlook.forces is None else outlook.forces.tolist(),
@@ -166,7 +166,7 @@ def print_forecast(batch: Batch, min_gain: float) -> None:
     columns = ["labels", "std / start", "gain per label / %"]
     cells = [
         [str(number) for number in outlook.labels],
-        [f"{share:.3f}" for share in outlook.std],
+        [f"{share:.3f}" for share in outlook.share],
         ["–", *(f"{gain:.3f}" for gain in outlook.gain[1:])],
     ]
     for name, values in (("energy / meV/atom", outlook.energy), ("forces / meV/Å", outlook.forces)):

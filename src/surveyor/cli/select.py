@@ -28,7 +28,7 @@ def select(
     features: FeatureKind = "tangent",
     rule: Annotated[
         str,
-        typer.Option(help="target-variance | max-variance | lcmd | farthest | top-k | committee | random."),
+        typer.Option(help="How to choose."),
     ] = "target-variance",
     target: Annotated[
         Path | None,
@@ -85,6 +85,7 @@ def select(
     with guarded():
         from surveyor.errors import SelectionError
         from surveyor.picking import select as pick
+        from surveyor.selection import rules_that_take
         from surveyor.structures import write_structures
         from surveyor.structures.writing import check_output
 
@@ -95,7 +96,7 @@ def select(
                 f"--forecast {forecast} --min-gain {min_gain}",
                 expected="a forecast of 0 labels or more, and a gain above 0 per cent a label",
             )
-        if rule == "target-variance" and target is None:
+        if rule in rules_that_take("target") and target is None:
             typer.echo(
                 "aiming at a sample of the pool; --target FILE aims at what you will simulate", err=True
             )

@@ -12,7 +12,6 @@ from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import (
     FEATURES,
     GEOMETRIC,
-    RULES,
     check_aim,
     check_committee,
     check_name,
@@ -31,7 +30,6 @@ from surveyor.config.schema import (
 __all__ = [
     "FEATURES",
     "GEOMETRIC",
-    "RULES",
     "CampaignConfig",
     "ControlConfig",
     "FeatureConfig",

@@ -17,9 +17,7 @@ from surveyor.config.registries import (
     FEATURES,
     GEOMETRIC,
     MANUAL,
-    RULES,
     SETTINGS,
-    PoolNumbers,
     Represented,
     check_name,
 )
@@ -49,11 +47,11 @@ from surveyor.labelling.manual import ManualLabeller
 from surveyor.labelling.retries import Retries
 from surveyor.labelling.screening import Screening
 from surveyor.potentials.opening import beside
-from surveyor.selection import Shortlist
+from surveyor.selection import Given, Shortlist, make_rule
 from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
-from surveyor.types import Features, Float64Array, Labeller, Potential, Selector
+from surveyor.types import Labeller, Potential, Selector
 
 
 def build_features(
@@ -69,26 +67,12 @@ def build_features(
     return FEATURES[config.kind](Represented(potential, elements), config, seed)
 
 
-def build_rule(
-    config: SelectionConfig,
-    *,
-    cost: Float64Array | None = None,
-    budget: float | None = None,
-    disagreement: Float64Array | None = None,
-    shortlist: int | None = None,
-) -> Rule:
-    """The rule that the configuration names, waiting for its target.
+def build_rule(config: SelectionConfig, *, shortlist: int | None = None) -> Rule:
+    """What makes the rule that the configuration names; with a shortlist, among so many structures only."""
 
-    Args:
-        cost: price of each structure of the pool, for rules that weigh it.
-        budget: what the picks may cost together.
-        disagreement: of a committee about each structure of the pool.
-        shortlist: consider only so many structures, of largest residual variance; None: all.
-    """
-
-    def made(target: Features | None) -> Selector:
-        rule = RULES[config.rule](config.noise, target, PoolNumbers(cost, budget, disagreement))
-        return rule if shortlist is None else Shortlist(rule, shortlist, config.noise)
+    def made(given: Given) -> Selector:
+        rule = make_rule(config.rule, given)
+        return rule if shortlist is None else Shortlist(rule, shortlist, given.noise)
 
     return made
 

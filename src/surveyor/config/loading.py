@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from surveyor.config.labels import with_templates
-from surveyor.config.registries import FEATURES, RULES, check_aim, check_name
+from surveyor.config.registries import FEATURES, check_aim, check_name
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import ConfigError
+from surveyor.selection import RULES, rules_that_take
 from surveyor.specs import read_yaml, validate
 
 
@@ -24,11 +25,12 @@ def load_campaign(path: Path) -> CampaignConfig:
     check_name(config.features.kind, FEATURES, f"{path.name}: features: kind")
     check_name(config.selection.rule, RULES, f"{path.name}: selection: rule")
     check_aim(config.selection.rule, config.target, f"{path.name}: ")
-    if config.selection.rule == "committee":
+    rule = config.selection.rule
+    if rule in rules_that_take("disagreement"):
         raise ConfigError(
-            f"{path.name}: selection: rule = 'committee'",
+            f"{path.name}: selection: rule = {rule!r}",
             expected="another rule: a campaign trains one potential a round, a committee needs several",
-            todo="pick with `surveyor select --rule committee`, in your own loop",
+            todo=f"pick with `surveyor select --rule {rule}`, in your own loop",
         )
     base = path.resolve().parent
     updates: dict[str, Any] = {

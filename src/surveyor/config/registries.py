@@ -1,4 +1,4 @@
-"""Names that configuration files and the command line may use; the only registries."""
+"""Names that configuration files and the command line may use; those of rules are in `selection.registry`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from surveyor.config.schema import FeatureConfig, LabelConfig
 from surveyor.errors import ConfigError
@@ -14,18 +13,9 @@ from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import GFN2, CalculatorSpec
 from surveyor.labelling.command import CommandSettings, command_spec
 from surveyor.labelling.dft import PySCFSettings, pyscf_spec
-from surveyor.selection import (
-    LCMD,
-    Committee,
-    FarthestPoint,
-    MaxVariance,
-    Random,
-    Rule,
-    TargetVariance,
-    TopK,
-)
+from surveyor.selection import rules_that_take
 from surveyor.specs import validate
-from surveyor.types import Features, Float64Array, Potential
+from surveyor.types import Potential
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,56 +70,6 @@ GEOMETRIC = ("soap",)
 """Features of the geometry alone: no potential is opened for them."""
 
 
-@dataclass(frozen=True, eq=False)
-class PoolNumbers:
-    """What is known of each structure of the pool beyond its rows; a rule takes what it needs.
-
-    | variable     | shape                 | meaning                                            |
-    |--------------|-----------------------|----------------------------------------------------|
-    | cost         | (structures,) or None | price of each label, for the rules of `PRICED`     |
-    | budget       | scalar or None        | what the picks may cost together                   |
-    | disagreement | (structures,) or None | of the committee, for `committee`                  |
-    """
-
-    cost: Float64Array | None = None
-    budget: float | None = None
-    disagreement: Float64Array | None = None
-
-
-NOTHING = PoolNumbers()
-
-
-class MakeRule(Protocol):
-    """A rule from λ, the features of its target where it aims at any, and numbers of the pool."""
-
-    def __call__(
-        self, noise: float, target: Features | None = None, of: PoolNumbers = NOTHING, /
-    ) -> Rule[Any]: ...
-
-
-def _committee(_: float, __: Features | None = None, of: PoolNumbers = NOTHING) -> Committee:
-    if of.disagreement is None:
-        raise ConfigError(
-            "the rule 'committee' without a committee",
-            expected="the disagreement of two potentials or more",
-            todo="name them: --committee a.model --committee b.model",
-        )
-    return Committee(of.disagreement)
-
-
-RULES: dict[str, MakeRule] = {
-    "max-variance": lambda noise, _=None, of=NOTHING: MaxVariance(noise, cost=of.cost, budget=of.budget),
-    "target-variance": lambda noise, target=None, of=NOTHING: TargetVariance(
-        noise, target, cost=of.cost, budget=of.budget
-    ),
-    "lcmd": lambda _, __=None, of=NOTHING: LCMD(cost=of.cost, budget=of.budget),
-    "farthest": lambda _, __=None, of=NOTHING: FarthestPoint(cost=of.cost, budget=of.budget),
-    "top-k": lambda noise, _=None, __=NOTHING: TopK(noise),
-    "committee": _committee,
-    "random": lambda _, __=None, ___=NOTHING: Random(),
-}
-
-
 def _gfn2(config: LabelConfig) -> CalculatorSpec:
     return replace(GFN2, settings={**GFN2.settings, **config.settings})
 
@@ -154,12 +94,6 @@ CALCULATORS: dict[str, Callable[[LabelConfig], CalculatorSpec]] = {
 MANUAL = "manual"
 """The labels come from people: `surveyor label export` and `collect`."""
 
-AIMS = ("target-variance",)
-"""Rules that take target structures."""
-
-PRICED = ("max-variance", "target-variance", "lcmd", "farthest")
-"""Rules that weigh a score against what the label costs."""
-
 
 def check_name(name: str, registry: Mapping[str, object], place: str) -> None:
     """Raise ConfigError, with the closest name, if the registry does not hold it."""
@@ -174,10 +108,10 @@ def check_name(name: str, registry: Mapping[str, object], place: str) -> None:
 
 def check_aim(rule: str, target: object, place: str = "") -> None:
     """Raise ConfigError if there is a target for a rule that aims at nothing."""
-    if target is not None and rule not in AIMS:
+    if target is not None and rule not in rules_that_take("target"):
         raise ConfigError(
             f"{place}a target is given, but the rule {rule!r} aims at nothing",
-            expected="the rule " + " or ".join(AIMS),
+            expected="the rule " + " or ".join(rules_that_take("target")),
             todo="choose that rule, or leave the target out",
         )
 
@@ -190,25 +124,26 @@ def check_price(rule: str, cost: object, budget: float | None) -> None:
             expected="a cost for each structure",
             todo="say what a label costs: --cost atoms^3, or --cost KEY for a number under that key in info",
         )
-    if cost is not None and rule not in PRICED:
+    if cost is not None and rule not in rules_that_take("cost"):
         raise ConfigError(
             f"costs are given, but the rule {rule!r} weighs none",
-            expected="the rule " + " or ".join(PRICED),
+            expected="the rule " + " or ".join(rules_that_take("cost")),
             todo="choose one of these rules, or leave the costs out",
         )
 
 
 def check_committee(rule: str, members: int) -> None:
-    """Raise ConfigError if potentials are named for another rule, or fewer than two for `committee`."""
-    if rule != "committee" and members:
+    """Raise ConfigError if potentials are named for a rule that asks none, or too few for one that does."""
+    asking = rules_that_take("disagreement")
+    if rule not in asking and members:
         raise ConfigError(
             f"a committee of {members} potentials is given, but the rule is {rule!r}",
-            expected="the rule committee",
+            expected="the rule " + " or ".join(asking),
             todo="choose that rule, or leave the committee out",
         )
-    if rule == "committee" and members < 2:
+    if rule in asking and members < 2:
         raise ConfigError(
-            f"the rule 'committee' with {members} potentials",
+            f"the rule {rule!r} with {members} potentials",
             expected="two or more that were fine-tuned differently",
             todo="name them: --committee a.model --committee b.model",
         )

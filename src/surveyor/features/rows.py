@@ -60,16 +60,16 @@ def part_of(features: Features, structures: IndexArray) -> Features:
     counts = np.bincount(features.owner)[structures]
     rows = np.flatnonzero(np.isin(features.owner, structures))
     owner = np.repeat(np.arange(len(structures), dtype=np.intp), counts)
-    return Features(cast(FloatArray, RowView(features.values, rows)), owner, len(structures))
+    return Features(cast(FloatArray, RowView(features.values, rows)), owner, len(structures), finite=True)
 
 
 def divided(features: Features, scale: float) -> Features:
     """All rows divided by a scale."""
     values = features.values
     if isinstance(values, np.ndarray):
-        rows: FloatArray = values / values.dtype.type(scale)
-    elif isinstance(values, RowView):
-        rows = cast(FloatArray, RowView(values.stored, values.index, values.scale * scale))
+        return Features(values / values.dtype.type(scale), features.owner, features.n_structures)
+    if isinstance(values, RowView):
+        view = RowView(values.stored, values.index, values.scale * scale)
     else:
-        rows = cast(FloatArray, RowView(values, None, scale))
-    return Features(rows, features.owner, features.n_structures)
+        view = RowView(values, None, scale)
+    return Features(cast(FloatArray, view), features.owner, features.n_structures, finite=True)

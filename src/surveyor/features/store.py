@@ -120,7 +120,7 @@ class FeatureStore:
         for number in range(self.n_blocks):
             owner = np.asarray(self._array(number, "owner")[:], dtype=np.intp)
             count = int(self._array(number, "ids").shape[0])
-            yield Features(np.asarray(self._array(number, "values")[:]), owner, count)
+            yield Features(np.asarray(self._array(number, "values")[:]), owner, count, finite=True)
 
     @property
     def n_bytes(self) -> int:
@@ -142,7 +142,7 @@ class FeatureStore:
             owner[row : row + len(block.values)] = block.owner + structure
             row += len(block.values)
             structure += block.n_structures
-        return Features(values, owner, structure)
+        return Features(values, owner, structure, finite=True)
 
     def _on_disk(self) -> Features:
         rows = StoredRows([self._array(number, "values") for number in range(self.n_blocks)])
@@ -151,7 +151,7 @@ class FeatureStore:
         for number in range(self.n_blocks):
             owners.append(np.asarray(self._array(number, "owner")[:], dtype=np.intp) + structures)
             structures += int(self._array(number, "ids").shape[0])
-        return Features(cast(FloatArray, rows), np.concatenate(owners), structures)
+        return Features(cast(FloatArray, rows), np.concatenate(owners), structures, finite=True)
 
     def _block_path(self, number: int) -> Path:
         return self.path / "blocks" / f"{number:06d}"
@@ -161,10 +161,11 @@ class FeatureStore:
 
 
 class StoredRows:
-    """The rows of all blocks as one matrix (rows, dim), read a whole block at a time."""
+    """The rows of all blocks as one matrix (rows, dim), read a whole block at a time; the last is kept."""
 
     def __init__(self, blocks: Sequence[Any]) -> None:
         self._blocks = blocks
+        self._last: tuple[int, FloatArray] = (-1, np.empty((0, 0)))
         self._starts = np.concatenate([[0], np.cumsum([block.shape[0] for block in blocks])])
         self.shape: tuple[int, int] = (int(self._starts[-1]), int(blocks[0].shape[1]))
         self.dtype = np.dtype(blocks[0].dtype)
@@ -180,7 +181,9 @@ class StoredRows:
         block = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(block).tolist():
             here = np.flatnonzero(block == number)
-            found[here] = np.asarray(self._blocks[number][:])[rows[here] - self._starts[number]]
+            if self._last[0] != number:
+                self._last = number, np.asarray(self._blocks[number][:])
+            found[here] = self._last[1][rows[here] - self._starts[number]]
         return found
 
 
@@ -311,10 +314,12 @@ def _write_block(store: FeatureStore, number: int, features: Features, ids: list
         raise FeatureError(
             f"features of width {features.dim}", expected=f"width {store.dim}, as in {store.path}"
         )
+    with np.errstate(over="ignore"):  # what overflows is refused as not finite
+        narrow = Features(features.values.astype(store.dtype), features.owner, features.n_structures)
     letters = np.array([list(name.encode("ascii")) for name in ids], dtype=np.uint8)
     arrays = {
-        "values": features.values.astype(store.dtype),
-        "owner": features.owner.astype(np.int64),
+        "values": narrow.values,
+        "owner": narrow.owner.astype(np.int64),
         "ids": letters,
     }
 

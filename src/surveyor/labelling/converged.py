@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+from surveyor.structures.archives import open_bytes
 
 CHUNK = 2**20
 OVERLAP = 512
@@ -23,8 +22,6 @@ DATA_FORMATS = frozenset(
     {"extxyz", "xyz", "traj", "json", "db", "cif", "vasp", "proteindatabank", "bundletrajectory", "cube"}
 )
 """Formats that are no output of a program: what they say is data, and not looked at."""
-
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def unconverged(path: Path, format: str | None = None, frame: int = -1) -> str |
         frame: the ionic step, for VASP; other programs are judged as a whole.
 
     Raises:
-        OSError, EOFError, lzma.LZMAError, zlib.error: it cannot be read.
+        StructureError, OSError, EOFError, zlib.error, lzma.LZMAError: it cannot be read.
     """
     return convergence(path, format).of(frame)
 
@@ -151,9 +148,9 @@ def convergence(path: Path, format: str | None = None) -> Convergence:
     if format in ("turbomole-gradient", "turbomole"):
         problem = path.with_name("dscf_problem")
         return Convergence(f"Turbomole left {problem.name} beside it" if problem.exists() else None)
-    with _OPENERS.get(path.suffix.lower(), open)(path, "rb") as file:
+    with open_bytes(path) as file:
         head = file.read(HEAD)
-        file.seek(0)
+    with open_bytes(path) as file:
         if format == "vasp-xml" or b"<modeling>" in head:
             return _vasp_xml(file)
         if format == "vasp-out" or re.search(rb"^\s*vasp\.\d", head):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import lzma
 import re
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -13,6 +15,8 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from surveyor.errors import StructureError
+from surveyor.labelling.converged import unconverged
 from surveyor.labelling.printed import Pattern
 from surveyor.structures.comparison import compare
 from surveyor.structures.real import real
@@ -205,6 +209,12 @@ def _rows(settings: RowsOutput, folder: Path, n_atoms: int) -> Float64Array:
 
 def _by_reader(folder: Path, name: str, form: str | None, atoms: Atoms) -> dict[str, Any]:
     _text(folder, name)
+    try:
+        reason = unconverged(folder / name, form)
+    except (StructureError, OSError, EOFError, zlib.error, lzma.LZMAError):
+        reason = None  # the reader says what is wrong with it
+    if reason:
+        raise CalculationFailed(f"{name}: not converged: {reason}")
     try:
         found: Any = ase.io.read(folder / name, index=-1, format=form)
         found.set_constraint()

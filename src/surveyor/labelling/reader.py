@@ -7,8 +7,6 @@ asked.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import resource
@@ -21,12 +19,10 @@ from typing import IO, Any
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
-from ase.io.formats import UnknownFileTypeError, filetype
 
 from surveyor.errors import StructureError
-from surveyor.labelling.converged import convergence
-from surveyor.structures.reading import is_xyz, read_structures, xyz_frames
+from surveyor.labelling.converged import Convergence, convergence
+from surveyor.structures.reading import read_all_that_can
 
 KEPT_ARRAYS = ("REF_forces", "initial_magmoms", "initial_charges")
 KEPT_RESULTS = ("energy", "free_energy", "forces", "stress")
@@ -86,29 +82,14 @@ def _answer(path: Path, seconds: float, answers: IO[str]) -> None:
 
 def _frames(path: Path) -> Iterator[dict[str, Any] | str]:
     """Each frame as plain data, or as the reason why it is none."""
-    if is_xyz(path):
-        for text in xyz_frames(path):
-            yield _xyz(text)
-        return
-    form = _format(path)
-    said = convergence(path, form)
-    for number, atoms in enumerate(read_structures(path, check=False)):
-        yield {**_plain(atoms), "format": form, "unconverged": said.of(number) or ""}
-
-
-def _xyz(text: str) -> dict[str, Any] | str:
-    try:
-        return {**_plain(next(iter(iread(io.StringIO(text), format="extxyz")))), "format": "extxyz"}
-    except MemoryError:
-        raise
-    except Exception as error:
-        return f"no frame of extended xyz ({type(error).__name__}: {error})"[:400]
-
-
-def _format(path: Path) -> str:
-    with contextlib.suppress(UnknownFileTypeError, OSError, EOFError):
-        return str(filetype(str(path)))
-    return ""
+    said: Convergence | None = None
+    for number, (form, found) in enumerate(read_all_that_can(path)):
+        if isinstance(found, StructureError):
+            yield found.got.removeprefix(f"{path.name}, frame {number}: ")
+            continue
+        if said is None:
+            said = convergence(path, form)
+        yield {**_plain(found), "format": form, "unconverged": said.of(number) or ""}
 
 
 def _plain(atoms: Atoms) -> dict[str, Any]:

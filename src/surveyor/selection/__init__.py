@@ -1,32 +1,42 @@
-"""Rules that pick the structures to label next; one small module a rule."""
+"""Rules that pick the structures to label next; one small module a rule, and one line of `registry.RULES`."""
 
-from surveyor.selection.clusters import LCMD, lcmd
-from surveyor.selection.committee import Committee, committee
-from surveyor.selection.distance import FarthestPoint, farthest
-from surveyor.selection.maxvariance import BoundedSelection, MaxVariance, max_variance
-from surveyor.selection.rule import Rule
-from surveyor.selection.shortlist import Shortlist, ShortlistedSelection
-from surveyor.selection.targets import TargetVariance, target_variance
-from surveyor.selection.topk import TopK, top_k
-from surveyor.selection.uniform import Random, random
+from surveyor.selection.arrays import committee, farthest, lcmd, max_variance, random, target_variance, top_k
+from surveyor.selection.clusters import LCMD
+from surveyor.selection.committee import Committee
+from surveyor.selection.distance import FarthestPoint
+from surveyor.selection.maxvariance import MaxVariance
+from surveyor.selection.registry import RULES, Given, make_rule, rules_that_take
+from surveyor.selection.rule import Fixed, PricedRule, Request, Rule, Score, among, tied
+from surveyor.selection.shortlist import Shortlist
+from surveyor.selection.targets import TargetVariance
+from surveyor.selection.topk import TopK
+from surveyor.selection.uniform import Random
 
 __all__ = [
     "LCMD",
-    "BoundedSelection",
+    "RULES",
     "Committee",
     "FarthestPoint",
+    "Fixed",
+    "Given",
     "MaxVariance",
+    "PricedRule",
     "Random",
+    "Request",
     "Rule",
+    "Score",
     "Shortlist",
-    "ShortlistedSelection",
     "TargetVariance",
     "TopK",
+    "among",
     "committee",
     "farthest",
     "lcmd",
+    "make_rule",
     "max_variance",
     "random",
+    "rules_that_take",
     "target_variance",
+    "tied",
     "top_k",
 ]

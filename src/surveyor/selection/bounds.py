@@ -25,17 +25,15 @@ class Bounds(ABC):
     | norms     | (rows,)       | |x|²                                                           |
     | absorbed  | (rows,)       | number of vectors that the row's bound accounts for            |
     | row_bound | (rows,)       | the row's score is at most this                                |
-    | bounds    | (structures,) | the structure's weighted score is at most this; -inf when taken |
+    | bounds    | (structures,) | the structure's weighted score is at most this                 |
     | weight    | (structures,) | factor on the score (1/cost), or None for 1                    |
     | loose     | scalar        | η of the working dtype, see `rounding`                         |
     | tight     | scalar        | η of float64                                                   |
     """
 
-    def __init__(
-        self, pool: Pool, norms: Float64Array, row_bound: Float64Array, weight: Float64Array | None
-    ) -> None:
+    def __init__(self, pool: Pool, row_bound: Float64Array, weight: Float64Array | None = None) -> None:
         self.pool = pool
-        self.norms = norms
+        self.norms = pool.norms
         self.weight = weight
         self.row_bound = row_bound
         self.absorbed = np.zeros(pool.n_rows, dtype=np.int32)

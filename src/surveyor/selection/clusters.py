@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surveyor.linalg import block_norms, row_blocks, squared_norms
-from surveyor.selection.border import one_row_each, rank_of
-from surveyor.selection.pool import Pool, finite_norms
+from surveyor.linalg import block_norms, row_blocks
+from surveyor.selection.pool import Pool
 from surveyor.selection.projection import Projection
 from surveyor.selection.rounding import relative_error
-from surveyor.selection.rule import PricedRule, Request
-from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection, Stopped
+from surveyor.selection.rule import PricedRule, Request, Score, Ties
+from surveyor.types import Features, Float64Array, IndexArray
 
 TIE = 1e-12
 CENTRES = 256
@@ -22,8 +20,8 @@ BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
-class LCMD(PricedRule[Selection]):
-    """Largest cluster maximum distance.
+class LCMD(PricedRule):
+    """Far structures, but where many are: crowded regions count for more than empty ones.
 
     Every pool row belongs to the cluster of its nearest centre c(x); labelled rows are the first centres.
 
@@ -35,45 +33,14 @@ class LCMD(PricedRule[Selection]):
     pick is the row of largest norm. Zero rows add to no cluster and copies of labelled rows have distance 0,
     so that both come last.
 
-    | variable  | shape                 | meaning                                 |
-    |-----------|-----------------------|-----------------------------------------|
-    | threshold | scalar or None        | stop when the best score falls below it |
-    | cost      | (structures,) or None | price of each label; None: 1            |
-    | budget    | scalar or None        | total cost allowed; the rest is skipped |
-
     Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410 (LCMD, without costs).
     """
 
-    threshold: float | None = None
-
-    def _choose(self, request: Request) -> Selection:
-        pool, k = request.pool, request.k
-        purse = self._purse(request)
-        clusters = _Clusters(Pool(pool), request.train, request.rank, purse.weight)
-        picks: list[int] = []
-        scores: list[float] = []
-        stopped = Stopped.FILLED
-        while len(picks) < min(k, len(pool)):
-            clusters.close(purse.too_dear())
-            found = clusters.farthest()
-            if found is None:
-                stopped = Stopped.BUDGET_SPENT
-                break
-            winner, value = found
-            if self.threshold is not None and value < self.threshold:
-                stopped = Stopped.BELOW_THRESHOLD
-                break
-            picks.append(winner)
-            scores.append(value)
-            purse.pay(winner)
-            if len(picks) < min(k, len(pool)):
-                clusters.take(winner)
-        if len(picks) == len(pool):
-            stopped = Stopped.EXHAUSTED
-        return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64), stopped)
+    def score(self, request: Request) -> Score:
+        return Clusters(request.view, request.train, request.weight)
 
 
-class _Clusters:
+class Clusters(Score):
     """Nearest centre of every row, exact in float64; a new centre reads only rows that it could attract.
 
     | variable | shape   | meaning                                                              |
@@ -81,20 +48,17 @@ class _Clusters:
     | nearest  | (rows,) | number of the nearest centre                                         |
     | distance | (rows,) | squared distance to it                                               |
     | weight   | (rows,) | one over the price of the row's structure; 1 without prices          |
-    | mass     | (rows,) | distance × weight; 0 for zero rows, and once the structure is closed |
+    | mass     | (rows,) | distance × weight; 0 for zero rows, and where no pick is allowed     |
     """
 
-    def __init__(
-        self, pool: Pool, train: Features, rank: IndexArray, weight: Float64Array | None = None
-    ) -> None:
+    def __init__(self, pool: Pool, train: Features, weight: Float64Array | None = None) -> None:
         self.pool = pool
-        self._rank = rank
         self._owner = pool.features.owner
         self._weight = np.ones(pool.n_rows) if weight is None else weight[self._owner]
-        self._norms = finite_norms(pool, squared_norms(pool.values))
-        self._projection = Projection(pool, self._norms)
+        self._norms = pool.norms
+        self._projection = Projection(pool)
         self._unit = relative_error(pool.dim, pool.dtype)
-        self._open = np.ones(pool.n_rows, dtype=bool)
+        self._open = np.ones(pool.n_structures, dtype=bool)
         self._heavy = self._norms > 0
         self._centres = 0
         self.nearest = np.zeros(pool.n_rows, dtype=np.int32)
@@ -103,34 +67,26 @@ class _Clusters:
         for _, centres in row_blocks(train.values, size=CENTRES):
             self._assign(np.asarray(centres, dtype=np.float64))
 
-    def farthest(self) -> tuple[int, float] | None:
-        """The structure to pick next with its squared distance × weight; None if all are closed."""
+    def best(self, allowed: NDArray[np.bool_]) -> Ties:
+        closed = self.pool.rows_of(np.flatnonzero(self._open & ~allowed))
+        self._heavy[closed] = False
+        self.mass[closed] = 0.0
+        self._open = allowed.copy()
         sizes = np.bincount(self.nearest, weights=self.mass)
         largest = sizes.max()
         if largest == 0.0:  # copies of centres and zero rows only
-            rows = np.flatnonzero(self._open)
+            rows = np.flatnonzero(allowed[self._owner])
         else:
             rows = np.concatenate([self._tops(int(c)) for c in np.flatnonzero(sizes >= (1 - TIE) * largest)])
-        if len(rows) == 0:
-            return None
-        owners = self._owner[rows]
-        best = int(np.argmin(self._rank[owners]))
-        return int(owners[best]), float(self.distance[rows[best]] * self._weight[rows[best]])
+        return self._owner[rows], self.distance[rows] * self._weight[rows]
 
     def _tops(self, centre: int) -> IndexArray:
         rows = np.flatnonzero(self.nearest == centre)
         mass = self.mass[rows]
         return np.asarray(rows[mass >= (1 - TIE) * mass.max()], dtype=np.intp)
 
-    def close(self, structures: IndexArray) -> None:
-        """Structures that may no longer be picked."""
-        own = self.pool.rows_of(structures)
-        self._open[own] = self._heavy[own] = False
-        self.mass[own] = 0.0
-
     def take(self, structure: int) -> None:
-        """Close a picked structure, and make its rows centres."""
-        self.close(np.array([structure], dtype=np.intp))
+        """Make the structure's rows centres."""
         rows = self.pool.structure(structure)
         if self._centres == 0:
             self._assign(rows)
@@ -202,19 +158,3 @@ def _squared_distances(values: NDArray[np.floating], centres: Float64Array) -> F
         part -= centres if centres.ndim == 1 else centres[start : start + 256]
         result[start : start + 256] = block_norms(part)
     return result
-
-
-def lcmd(
-    X_pool: NDArray[np.floating],
-    X_train: NDArray[np.floating],
-    k: int,
-    *,
-    threshold: float | None = None,
-    cost: FloatArray | None = None,
-    budget: float | None = None,
-    ids: Sequence[str] | None = None,
-) -> Selection:
-    """k rows of X_pool (rows, dim) by largest cluster maximum distance given X_train; see `LCMD`."""
-    pool = one_row_each(X_pool, "X_pool")
-    train = one_row_each(X_train, "X_train")
-    return LCMD(threshold=threshold, cost=cost, budget=budget)(pool, train, k, rank=rank_of(ids, len(pool)))

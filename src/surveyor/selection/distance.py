@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from surveyor.linalg import block_norms, row_blocks, squared_norms
-from surveyor.selection.border import one_row_each, rank_of
+from surveyor.linalg import block_norms, row_blocks
 from surveyor.selection.bounds import Bounds
-from surveyor.selection.lazy import Limits, lazy_greedy
-from surveyor.selection.novelty import Novelty
-from surveyor.selection.pool import Pool, finite_norms
-from surveyor.selection.rule import PricedRule, Request
-from surveyor.types import Features, Float64Array, FloatArray, IndexArray, Selection
+from surveyor.selection.lazy import Lazy
+from surveyor.selection.pool import Pool
+from surveyor.selection.rule import PricedRule, Request, Score
+from surveyor.types import Features, Float64Array, IndexArray
 
 
 class DistanceBounds(Bounds):
@@ -28,14 +25,14 @@ class DistanceBounds(Bounds):
     | centres  | (centres, dim) | labelled rows, then the picks' rows |
     """
 
-    def __init__(self, pool: Pool, norms: Float64Array, train: Features, weight: Float64Array | None) -> None:
+    def __init__(self, pool: Pool, train: Features, weight: Float64Array | None = None) -> None:
         # copied: picks are appended
         blocks = [block for _, block in row_blocks(train.values)]
         self._centres = np.concatenate(blocks) if blocks else np.zeros((0, pool.dim))
         self._centre_norms = block_norms(self._centres)
         self._working: NDArray[np.floating] = self._centres.astype(pool.dtype)
-        first = norms.copy() if len(self._centres) == 0 else np.full(pool.n_rows, np.inf)
-        super().__init__(pool, norms, first, weight)
+        first = pool.norms.copy() if len(self._centres) == 0 else np.full(pool.n_rows, np.inf)
+        super().__init__(pool, first, weight)
 
     @property
     def n_vectors(self) -> int:
@@ -44,7 +41,7 @@ class DistanceBounds(Bounds):
     def condition(self, structure: int) -> None:
         if len(self._centres) == 0:  # distances from the origin end here
             self.row_bound[:] = np.inf
-            self.bounds[self.bounds > -np.inf] = np.inf
+            self.bounds[:] = np.inf
         rows = self.pool.structure(structure)
         self._centres = np.concatenate([self._centres, rows])
         self._centre_norms = np.concatenate([self._centre_norms, block_norms(rows)])
@@ -78,8 +75,8 @@ class DistanceBounds(Bounds):
 
 
 @dataclass(frozen=True, eq=False)
-class FarthestPoint(PricedRule[Selection]):
-    """Farthest-point sampling, started from the labelled rows.
+class FarthestPoint(PricedRule):
+    """Farthest from labelled structures and picks; plain coverage.
 
         next = argmax min |φ(x) − c|²        over the rows c of labelled structures and picks
         next = argmax min |φ(x) − c|² / cost(x)
@@ -87,39 +84,9 @@ class FarthestPoint(PricedRule[Selection]):
     A structure of several rows is as far as its farthest row, and all its rows become centres. Without any
     labelled row the first pick is the row of largest norm. Scores are squared distances (unit of |φ|²).
 
-    | symbol | variable  | shape                 | meaning                                    |
-    |--------|-----------|-----------------------|--------------------------------------------|
-    |        | threshold | scalar or None        | stop when the best score falls below it    |
-    |        | cost      | (structures,) or None | price of each label                        |
-    |        | budget    | scalar or None        | total cost allowed; the rest is skipped    |
-
     Source: Gonzalez, Theor. Comput. Sci. 38 (1985) 293, doi:10.1016/0304-3975(85)90224-5; Sener &
     Savarese, ICLR 2018, arXiv:1708.00489 (as core-set selection).
     """
 
-    threshold: float | None = None
-
-    def _choose(self, request: Request) -> Selection:
-        train = request.train
-        purse = self._purse(request)
-        view = Pool(request.pool)
-        norms = finite_norms(view, squared_norms(view.values))
-        score = DistanceBounds(view, norms, train, purse.weight)
-        limits = Limits(request.k, self.threshold, purse)
-        return lazy_greedy(score, Novelty(train.values), limits, request.rank)
-
-
-def farthest(
-    X_pool: NDArray[np.floating],
-    X_train: NDArray[np.floating],
-    k: int,
-    *,
-    threshold: float | None = None,
-    cost: FloatArray | None = None,
-    budget: float | None = None,
-    ids: Sequence[str] | None = None,
-) -> Selection:
-    """k rows of X_pool (rows, dim) by farthest-point sampling away from X_train; see `FarthestPoint`."""
-    pool = one_row_each(X_pool, "X_pool")
-    rule = FarthestPoint(threshold=threshold, cost=cost, budget=budget)
-    return rule(pool, one_row_each(X_train, "X_train"), k, rank=rank_of(ids, len(pool)))
+    def score(self, request: Request) -> Score:
+        return Lazy(DistanceBounds(request.view, request.train, request.weight))

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
+from numpy.typing import NDArray
 
 from surveyor.selection.bounds import Bounds
-from surveyor.selection.novelty import Novelty
-from surveyor.selection.purse import Purse
-from surveyor.types import Float64Array, IndexArray, Selection, Stopped
+from surveyor.selection.rule import Score, Ties, tied
+from surveyor.types import Float64Array, IndexArray
 
 SHORTLIST = 64
 CHUNK = 256
@@ -17,125 +15,64 @@ BULK_ROWS = 8192
 READ_AHEAD = 0.7
 
 
-@dataclass(frozen=True, eq=False)
-class Limits:
-    """When to stop, and what a structure costs.
+class Lazy(Score):
+    """A score that only falls as picks are conditioned on, so that a stale score is an upper bound.
 
-    | variable    | shape          | meaning                                             |
-    |-------------|----------------|-----------------------------------------------------|
-    | k           | scalar         | at most so many picks                               |
-    | threshold   | scalar or None | stop when the best score falls below it             |
-    | purse       |                | what labels cost; every pick is paid from it        |
-    | conditioned | flag           | whether a pick counts as labelled for the next pick |
-    """
-
-    k: int
-    threshold: float | None = None
-    purse: Purse = field(default_factory=Purse)
-    conditioned: bool = True
-
-
-def lazy_greedy(score: Bounds, novelty: Novelty, limits: Limits, rank: IndexArray | None = None) -> Selection:
-    """The picks of plain greedy selection (score all, take the best, condition), without scoring all.
-
-    A score only falls as picks are conditioned on, so a stale score is an upper bound. Each pick brings a
-    shortlist up to date, then every structure whose bound still exceeds the best found, and re-scores in
-    float64 what comes within rounding of the best. Scores that rounding cannot tell apart are ties; the
-    lowest `rank` (by default the lowest index) wins. Copies of labelled structures wait until nothing
-    novel is left.
+    Each pick brings a shortlist up to date, then every structure whose bound still exceeds the best found,
+    and re-scores in float64 what comes within rounding of the best: the picks are those of scoring all.
 
     Source: Minoux, Optimization Techniques (1978) 234, doi:10.1007/BFb0006528 (accelerated greedy).
     """
-    search = _Search(score, rank)
-    waiting: dict[int, float] = {}
-    picks: list[int] = []
-    scores: list[float] = []
-    gated = True
-    stopped = Stopped.FILLED
-    while len(picks) < limits.k:
-        score.bounds[limits.purse.too_dear()] = -np.inf
-        best = search.best()
-        if best is None:
-            if not waiting:
-                left = len(score.bounds) - len(picks)
-                stopped = Stopped.BUDGET_SPENT if left else Stopped.EXHAUSTED
-                break
-            score.bounds[list(waiting)] = list(waiting.values())
-            waiting, gated = {}, False
-            continue
-        winner, value = best
-        rows = score.pool.structure(winner)
-        if gated and rows not in novelty:
-            copies = novelty.copies(score.pool, np.flatnonzero(score.bounds > -np.inf), winner)
-            waiting.update(zip(copies.tolist(), score.bounds[copies].tolist(), strict=True))
-            score.bounds[copies] = -np.inf
-            continue
-        if limits.threshold is not None and value < limits.threshold:
-            stopped = Stopped.BELOW_THRESHOLD
-            break
-        picks.append(winner)
-        scores.append(value)
-        score.bounds[winner] = -np.inf
-        limits.purse.pay(winner)
-        if limits.conditioned:
-            novelty.add(rows)
-            score.condition(winner)
-    if len(picks) == len(score.bounds):
-        stopped = Stopped.EXHAUSTED
-    return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64), stopped)
 
-
-class _Search:
-    """Finds the best structure of the current round, and remembers where to look first in the next."""
-
-    def __init__(self, score: Bounds, rank: IndexArray | None) -> None:
-        self._score = score
-        self._rank = rank
+    def __init__(self, bounds: Bounds) -> None:
+        self._score = bounds
         self._round = 0
-        self._checked = np.zeros(len(score.bounds), dtype=np.int32)
-        count = min(SHORTLIST, len(score.bounds))
-        self._shortlist = np.argpartition(-score.bounds, count - 1)[:count]
-        self._bulk = max(1, BULK_ROWS * len(score.bounds) // score.pool.n_rows)
+        self._checked = np.zeros(len(bounds.bounds), dtype=np.int32)
+        count = min(SHORTLIST, len(bounds.bounds))
+        self._shortlist = np.argpartition(-bounds.bounds, count - 1)[:count]
+        self._bulk = max(1, BULK_ROWS * len(bounds.bounds) // bounds.pool.n_rows)
 
-    def best(self) -> tuple[int, float] | None:
-        """The structure of the highest score with that score, or None if all are taken."""
+    def take(self, structure: int) -> None:
+        self._score.condition(structure)
+
+    def best(self, allowed: NDArray[np.bool_]) -> Ties:
         score = self._score
         self._round += 1
+        self._allowed = allowed
         self._level = -np.inf
         self._found: list[tuple[IndexArray, Float64Array, Float64Array]] = []
-        shortlist = self._shortlist[score.bounds[self._shortlist] > -np.inf]
+        shortlist = self._shortlist[allowed[self._shortlist]]
         score.tighten(shortlist, -np.inf)
         self._check(shortlist)
-        open_ = np.flatnonzero(score.bounds >= max(self._level, -np.finfo(np.float64).max))
-        open_ = open_[self._checked[open_] != self._round]
-        if len(open_) > 4 * self._bulk:  # most of the pool, as at the start: read it in order
-            for start in range(0, len(open_), self._bulk):
-                self._try(open_[start : start + self._bulk], self._level, keep=False)
+        rest = self._unchecked(self._level)
+        if len(rest) > 4 * self._bulk:  # most of the pool, as at the start: read it in order
+            for start in range(0, len(rest), self._bulk):
+                self._try(rest[start : start + self._bulk], self._level, keep=False)
         else:
-            self._near(open_)
-        if not self._found:
-            return None
+            self._near(rest)
         structures, values, errors = (np.concatenate(part) for part in zip(*self._found, strict=True))
-        ties = structures[values + errors >= self._level]
-        winner = int(ties.min() if self._rank is None else ties[np.argmin(self._rank[ties])])
         near = np.union1d(structures, shortlist)
         order = np.argsort(-score.bounds[near], kind="stable")
         self._shortlist = near[order[: SHORTLIST + 1]]
-        return winner, float(values[structures == winner][0])
+        return tied(structures, values, errors)
 
-    def _near(self, open_: IndexArray) -> None:
+    def _unchecked(self, level: float) -> IndexArray:
+        """Structures that may reach the level and have not been scored in this round."""
+        found = np.flatnonzero((self._score.bounds >= level) & self._allowed)
+        return np.asarray(found[self._checked[found] != self._round])
+
+    def _near(self, rest: IndexArray) -> None:
         """Best bound first, in chunks that grow as a rise of the level gets less likely."""
         score = self._score
-        slow = score.pool.missing(score.pool.rows_of(open_))
+        slow = score.pool.missing(score.pool.rows_of(rest))
         aim = min(READ_AHEAD * self._level, self._level) if slow else self._level
         if slow:  # fetch what the next rounds will ask for, too
-            open_ = np.flatnonzero(score.bounds >= aim)
-            open_ = open_[self._checked[open_] != self._round]
-        open_ = open_[np.argsort(-score.bounds[open_], kind="stable")]
+            rest = self._unchecked(aim)
+        rest = rest[np.argsort(-score.bounds[rest], kind="stable")]
         size = CHUNK
-        while len(open_):
-            self._try(open_[:size], aim if slow else self._level)
-            open_ = open_[size:]
+        while len(rest):
+            self._try(rest[:size], aim if slow else self._level)
+            rest = rest[size:]
             size = min(2 * size, self._bulk)
 
     def _try(self, chunk: IndexArray, level: float, *, keep: bool = True) -> None:

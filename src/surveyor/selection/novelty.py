@@ -58,29 +58,6 @@ class Novelty:
         return np.concatenate(parts)
 
 
-def novel_first(pool: Pool, order: IndexArray, novelty: Novelty, k: int, *, conditioned: bool) -> IndexArray:
-    """The first k structures of an order in which those that are not novel have been moved to the end.
-
-    Args:
-        order: all structures of the pool, in order of preference.
-        novelty: of the labelled rows.
-        conditioned: whether a pick makes later copies of itself known.
-    """
-    first: list[int] = []
-    last: list[int] = []
-    for structure in order.tolist():
-        rows = pool.structure(structure)
-        if rows in novelty:
-            first.append(structure)
-            if conditioned:
-                novelty.add(rows)
-        else:
-            last.append(structure)
-        if len(first) == k:
-            break
-    return np.array((first + last)[:k], dtype=np.intp)
-
-
 def _keys(rows: NDArray[np.floating]) -> list[bytes]:
     exact = np.ascontiguousarray(rows, dtype=np.float64) + 0.0  # -0.0 + 0.0 = 0.0
     return [blake2b(row.tobytes(), digest_size=16).digest() for row in exact]

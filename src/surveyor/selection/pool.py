@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
 from surveyor.errors import FeatureError
-from surveyor.linalg import Rows
+from surveyor.linalg import Rows, squared_norms
 from surveyor.types import Features, Float64Array, IndexArray
 
 CACHED_BYTES = 512 * 2**20
@@ -66,6 +68,25 @@ class Pool:
         """Whether reading these rows would be slow."""
         return self._reader.missing(rows)
 
+    @cached_property
+    def norms(self) -> Float64Array:
+        """|x|² of every row (rows,).
+
+        Raises:
+            FeatureError: the square of a row overflows the working dtype.
+        """
+        norms = squared_norms(self.values)
+        largest = float(np.finfo(self.dtype).max)  # a dot product with a unit vector must stay below this
+        bad = ~(np.sqrt(norms) < largest / 4)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise FeatureError(
+                f"pool row {row} is not finite or too large (|x|² = {norms[row]:g})",
+                expected="rows scaled to a mean squared norm of 1",
+                todo="scale the features, or remove that structure",
+            )
+        return norms
+
 
 class _Memory:
     """Rows of an array in memory or in a memory map."""
@@ -93,6 +114,7 @@ class _RowCache:
         self._values = values
         self._dtype = dtype
         self._chunk = int(getattr(values, "chunks", (8192,))[0])
+        self._last: tuple[int, NDArray[np.floating]] = (-1, np.empty((0, dim), dtype=dtype))
         self._capacity = max(1024, CACHED_BYTES // (np.dtype(dtype).itemsize * dim))
         self._slot = np.full(n, -1, dtype=np.int32)
         self._kept = np.empty((0, dim), dtype=dtype)
@@ -119,8 +141,9 @@ class _RowCache:
         for number in np.unique(chunk):
             here = np.flatnonzero(chunk == number)
             start = int(number) * self._chunk
-            block = np.asarray(self._values[slice(start, start + self._chunk)])
-            result[here] = block[rows[here] - start]
+            if self._last[0] != number:
+                self._last = int(number), np.asarray(self._values[slice(start, start + self._chunk)])
+            result[here] = self._last[1][rows[here] - start]
         return result
 
     def _keep(self, rows: IndexArray, found: NDArray[np.floating]) -> None:
@@ -138,21 +161,3 @@ class _RowCache:
         self._kept[self._used : end] = found[first]
         self._slot[rows] = np.arange(self._used, end)
         self._used = end
-
-
-def finite_norms(pool: Pool, norms: Float64Array) -> Float64Array:
-    """The squared norms, once checked.
-
-    Raises:
-        FeatureError: the square of a row overflows the working dtype.
-    """
-    largest = float(np.finfo(pool.dtype).max)  # a dot product with a unit vector must stay below this
-    bad = ~(np.sqrt(norms) < largest / 4)
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise FeatureError(
-            f"pool row {row} is not finite or too large (|x|² = {norms[row]:g})",
-            expected="rows scaled to a mean squared norm of 1",
-            todo="scale the features, or remove that structure",
-        )
-    return norms

@@ -29,8 +29,8 @@ class Projection:
     | Px, |x⊥|| _coordinates | (rows, q + 1) |
     """
 
-    def __init__(self, pool: Pool, norms: Float64Array) -> None:
-        self._norms = norms
+    def __init__(self, pool: Pool) -> None:
+        self._norms = pool.norms
         self._directions = _principal(pool)
         q = len(self._directions)
         self._error = relative_error(pool.dim, pool.dtype) * np.sqrt(q + 1)
@@ -40,7 +40,7 @@ class Projection:
             rows = np.arange(start, min(start + BLOCK_ROWS, pool.n_rows))
             along = pool.take(rows, keep=False) @ directions.T
             self._coordinates[rows, :q] = along
-            self._coordinates[rows, q] = self._rest(along.astype(np.float64), norms[rows])
+            self._coordinates[rows, q] = self._rest(along.astype(np.float64), self._norms[rows])
 
     def closer(self, centre: Float64Array, distance: Float64Array) -> IndexArray:
         """Rows that may lie closer to `centre` (dim,) than their `distance` (rows,), a squared distance."""

@@ -38,20 +38,20 @@ class Directions:
     def working(self) -> NDArray[np.floating]:
         return self._working[: self.count]
 
-    def residual(self, rows: Float64Array) -> Float64Array:
+    def remainder(self, rows: Float64Array) -> Float64Array:
         """xP of every row (rows, dim)."""
         return rows - (rows @ self.exact.T) @ self.exact
 
     def covariance(self, rows: Float64Array) -> Float64Array:
         """BPBᵀ, the residual covariance of a few rows (rows, rows)."""
-        return self.residual(rows) @ rows.T
+        return self.remainder(rows) @ rows.T
 
     def add(self, rows: Float64Array) -> Float64Array:
         """Label the rows, all as one block; returns the directions that this added (rows, dim)."""
-        residual = self.residual(rows)
-        block = residual @ rows.T
+        remainder = self.remainder(rows)
+        block = remainder @ rows.T
         block = (block + block.T) / 2 + self.noise * np.eye(len(rows))
-        added = solve_lower(cholesky(block), residual)
+        added = solve_lower(cholesky(block), remainder)
         end = self.count + len(added)
         if end > len(self._exact):
             room = max(end, 2 * len(self._exact), 64)
@@ -69,25 +69,22 @@ class VarianceBounds(Bounds):
     For a block the bound is Hadamard's: log det(I + S/λ) ≤ Σ log(1 + s²/λ) over its rows.
 
     Args:
-        upper_bounds: (rows,) bounds known beforehand on s², or None.
+        weight: (structures,) factor on the score, or None for 1.
         as_gain: use log(1 + s²/λ) for single rows too.
     """
 
     def __init__(
         self,
         pool: Pool,
-        norms: Float64Array,
         directions: Directions,
         *,
-        upper_bounds: Float64Array | None = None,
         weight: Float64Array | None = None,
         as_gain: bool = False,
     ) -> None:
         self.directions = directions
         self.gain = as_gain or not pool.single
-        self._running = norms.copy()
-        bound = norms if upper_bounds is None else np.minimum(norms, upper_bounds)
-        super().__init__(pool, norms, bound.copy(), weight)
+        self._running = pool.norms.copy()
+        super().__init__(pool, pool.norms.copy(), weight)
 
     @property
     def n_vectors(self) -> int:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from surveyor.errors import SelectionError
-from surveyor.linalg import squared_norms
 from surveyor.posterior import check_noise
 from surveyor.selection.maxvariance import MaxVariance
 from surveyor.selection.novelty import Novelty
-from surveyor.selection.pool import Pool, finite_norms
 from surveyor.selection.residual import Directions, VarianceBounds
 from surveyor.selection.rounding import relative_error
-from surveyor.selection.rule import Request, Rule
+from surveyor.selection.rule import Request, Rule, among
 from surveyor.selection.topk import TopK
 from surveyor.types import Features, IndexArray, Selection, Stopped
 
@@ -23,17 +20,7 @@ BLOCK = 8192
 
 
 @dataclass(frozen=True, eq=False)
-class ShortlistedSelection(Selection):
-    """A selection from a shortlist, with the number of its first picks that the whole pool would give too.
-
-    `certain` is None where the rule gives no such guarantee.
-    """
-
-    certain: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Shortlist(Rule[ShortlistedSelection]):
+class Shortlist:
     """The `size` structures of largest residual variance given the labelled ones, then a rule among them.
 
         shortlist = the largest s²(x)                          every structure owns one row
@@ -51,50 +38,57 @@ class Shortlist(Rule[ShortlistedSelection]):
     | λ      | noise    | scalar | of the residual variance that makes the shortlist  |
     """
 
-    rule: Rule[Any]
+    rule: Rule
     size: int
     noise: float = 1e-4
 
-    @property
-    def threshold(self) -> float | None:  # type: ignore[override]
-        return self.rule.threshold
+    def __call__(
+        self,
+        pool: Features,
+        train: Features,
+        k: int,
+        *,
+        rng: np.random.Generator | None = None,
+        rank: IndexArray | None = None,
+    ) -> Selection:
+        """k structures, best first; arguments and errors as those of every rule.
 
-    def among(self, structures: IndexArray) -> Shortlist:
-        return Shortlist(self.rule.among(structures), self.size, self.noise)
-
-    def _choose(self, request: Request) -> ShortlistedSelection:
+        Raises:
+            SelectionError: the shortlist is shorter than k.
+        """
+        request = Request.of(pool, train, k, rng, rank)
         check_noise(self.noise)
-        if self.size < request.k:
+        if self.size < k:
             raise SelectionError(
-                f"a shortlist of {self.size} structures for {request.k} picks",
+                f"a shortlist of {self.size} structures for {k} picks",
                 expected="a shortlist that is longer than the picks, tenfold or more",
                 todo="raise the size of the shortlist",
             )
         rule = self.rule.settled(request)
-        if self.size >= len(request.pool):
-            whole = rule(request.pool, request.train, request.k, rng=request.rng, rank=request.rank)
-            return ShortlistedSelection(whole.indices, whole.scores, whole.stopped, len(whole))
+        if self.size >= len(pool):
+            whole = rule(pool, train, k, rng=request.rng, rank=request.rank)
+            return replace(whole, certain=len(whole))
         chosen, left_out, slack = self._shortlist(request)
-        part = request.pool.take(chosen)
-        found = rule.among(chosen)(part, request.train, request.k, rng=request.rng, rank=request.rank[chosen])
-        stopped = Stopped.FILLED if found.stopped == Stopped.EXHAUSTED else found.stopped
+        part = pool.take(chosen)
+        chooser = among(rule, chosen, len(pool))
+        found = chooser(part, train, k, rng=request.rng, rank=request.rank[chosen])
         certain = None
         if isinstance(rule, MaxVariance | TopK) and getattr(rule, "cost", None) is None:
             same_noise = rule.noise == self.noise
-            certain = _certain(found, part, request.train, left_out + slack) if same_noise else None
-        return ShortlistedSelection(chosen[found.indices], found.scores, stopped, certain)
+            certain = _certain(found, part, train, left_out + slack) if same_noise else None
+        stopped = Stopped.FILLED if found.stopped == Stopped.EXHAUSTED else found.stopped
+        return Selection(chosen[found.indices], found.scores, stopped, certain)
 
     def _shortlist(self, request: Request) -> tuple[IndexArray, float, float]:
         """The structures, an upper bound on every score left out, and what rounding may add to a score."""
-        view = Pool(request.pool)
-        norms = finite_norms(view, squared_norms(view.values))
-        score = VarianceBounds(view, norms, Directions(request.train.values, self.noise, view.dtype))
+        view = request.view
+        score = VarianceBounds(view, Directions(request.train.values, self.noise, view.dtype))
         for start in range(0, view.n_structures, BLOCK):
             block = np.arange(start, min(start + BLOCK, view.n_structures), dtype=np.intp)
             score.tighten(block, -np.inf, keep=False)
         order = np.lexsort((request.rank, -score.bounds))
         unit = self.noise if score.gain else 1.0
-        slack = 2 * relative_error(view.dim, np.float64) * float(norms.max()) / unit
+        slack = 2 * relative_error(view.dim, np.float64) * float(view.norms.max()) / unit
         return np.sort(order[: self.size]), float(score.bounds[order[self.size]]), slack
 
 

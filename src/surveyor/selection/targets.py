@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,20 +9,20 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 
 from surveyor.errors import SelectionError
-from surveyor.linalg import row_blocks, squared_norms
+from surveyor.linalg import row_blocks
 from surveyor.posterior import check_noise
-from surveyor.selection.border import one_row_each, rank_of
-from surveyor.selection.novelty import Novelty
-from surveyor.selection.pool import Pool, finite_norms
+from surveyor.selection.pool import Pool
 from surveyor.selection.residual import Directions
 from surveyor.selection.rounding import relative_error
-from surveyor.selection.rule import PricedRule, Request
-from surveyor.types import Features, Float64Array, FloatArray, Selection, Stopped
+from surveyor.selection.rule import PricedRule, Request, Score, Ties, tied
+from surveyor.types import Features, Float64Array
 
 
 @dataclass(frozen=True, eq=False)
-class TargetVariance(PricedRule[Selection]):
-    """Greedy V-optimal design: each pick lowers the mean residual variance of the target rows the most.
+class TargetVariance(PricedRule):
+    """Least residual variance where you will simulate, or on average over the pool.
+
+    Greedy V-optimal design: each pick lowers the mean residual variance of the target rows the most.
 
         c(t, x) = λ φ(t)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
         gain(x) = mean over t of c(t, x)² / (s²(x) + λ)                 every structure owns one row
@@ -33,14 +32,11 @@ class TargetVariance(PricedRule[Selection]):
     gains (unit of |φ|²), over the cost where there are costs. Unlike maximal variance it ignores structures
     far from any target. Gains may rise as picks are made, so every pick scores the whole pool.
 
-    | symbol | variable  | shape                 | meaning                                              |
-    |--------|-----------|-----------------------|------------------------------------------------------|
-    | λ      | noise     | scalar                | in units of |φ|²; rows have mean |φ|² = 1              |
-    | t      | target    | Features or None      | where accuracy is wanted; None: a sample of the pool |
-    |        | sample    | scalar                | pool structures drawn as targets if target is None   |
-    |        | threshold | scalar or None        | stop when the best score falls below it              |
-    |        | cost      | (structures,) or None | price of each label                                  |
-    |        | budget    | scalar or None        | total cost allowed; the rest is skipped              |
+    | symbol | variable | shape            | meaning                                              |
+    |--------|----------|------------------|------------------------------------------------------|
+    | λ      | noise    | scalar           | in units of |φ|²; rows have mean |φ|² = 1              |
+    | t      | target   | Features or None | where accuracy is wanted; None: a sample of the pool |
+    |        | sample   | scalar           | pool structures drawn as targets if target is None   |
 
     Source: Yu, Bi & Tresp, ICML 2006, doi:10.1145/1143844.1143980 (transductive experimental design).
     """
@@ -48,7 +44,6 @@ class TargetVariance(PricedRule[Selection]):
     noise: float = 1e-4
     target: Features | None = None
     sample: int = 500
-    threshold: float | None = None
 
     def settled(self, request: Request) -> TargetVariance:
         if self.target is not None:
@@ -60,56 +55,20 @@ class TargetVariance(PricedRule[Selection]):
         by_rank = np.argsort(request.rank)  # the same structures, whatever the order of the pool
         return replace(self, target=request.pool.take(by_rank[drawn]))
 
-    def _choose(self, request: Request) -> Selection:
+    def score(self, request: Request) -> Score:
         check_noise(self.noise)
-        pool, train, k, rank = request.pool, request.train, request.k, request.rank
-        target = self.settled(request).target
-        if target is None or target.dim != pool.dim or len(target) == 0:
+        target, dim = self.settled(request).target, request.pool.dim
+        if target is None or target.dim != dim or len(target) == 0:
             got = "no target" if target is None else f"{len(target)} target structures of width {target.dim}"
             raise SelectionError(
                 got,
-                expected=f"at least one target, of the pool's width {pool.dim}",
+                expected=f"at least one target, of the pool's width {dim}",
                 todo="make target features with the same feature map and settings",
             )
-        purse = self._purse(request)
-        gains = _Gains(pool, train, target, self.noise, purse.weight)
-        novelty = Novelty(train.values)
-        left = np.ones(len(pool), dtype=bool)
-        left[purse.too_dear()] = False
-        novel = np.ones(len(pool), dtype=bool)
-        picks: list[int] = []
-        scores: list[float] = []
-        stopped = Stopped.FILLED
-        value, error = gains.scores()
-        while len(picks) < k and left.any():
-            among = np.flatnonzero(left & novel if (left & novel).any() else left)
-            level = (value[among] - error[among]).max()
-            ties = among[value[among] + error[among] >= level]
-            winner = int(ties[np.argmin(rank[ties])])
-            rows = gains.pool.structure(winner)
-            if novel[winner] and rows not in novelty:
-                novel[novelty.copies(gains.pool, np.flatnonzero(left & novel), winner)] = False
-                continue
-            if self.threshold is not None and value[winner] < self.threshold:
-                stopped = Stopped.BELOW_THRESHOLD
-                break
-            picks.append(winner)
-            scores.append(float(value[winner]))
-            left[winner] = False
-            purse.pay(winner)
-            left[purse.too_dear()] = False
-            if len(picks) < k and left.any():
-                novelty.add(rows)
-                gains.condition(winner)
-                value, error = gains.scores()
-        if len(picks) == len(pool):
-            stopped = Stopped.EXHAUSTED
-        elif len(picks) < k and not left.any():
-            stopped = Stopped.BUDGET_SPENT
-        return Selection(np.array(picks, dtype=np.intp), np.array(scores, dtype=np.float64), stopped)
+        return Gains(request.view, request.train, target, self.noise, request.weight)
 
 
-class _Gains:
+class Gains(Score):
     """S = BPBᵀ and H = BPGPBᵀ of every structure's rows B, kept up to date by low-rank corrections.
 
     With P = λA⁻¹ and G the mean of ttᵀ over target rows t, a structure's gain is tr(H(S + λI)⁻¹). Labelling
@@ -124,23 +83,28 @@ class _Gains:
 
     def __init__(
         self,
-        pool: Features,
+        pool: Pool,
         train: Features,
         target: Features,
         noise: float,
         weight: Float64Array | None = None,
     ) -> None:
-        self.pool = Pool(pool)
+        self.pool = pool
         self._weight = weight
         self._noise = noise
-        self._norms = finite_norms(self.pool, squared_norms(pool.values))
+        self._norms = pool.norms
         self._directions = Directions(train.values, noise, np.float64)
         self._root = _root(target)  # R with RᵀR = G
-        self._target_map = self._directions.residual(self._root)  # RP
+        self._target_map = self._directions.remainder(self._root)  # RP
         counts = np.diff(self.pool.starts)
         self._groups = [np.flatnonzero(counts == count) for count in np.unique(counts)]
         self._sizes = [int(count) for count in np.unique(counts)]
         self._start()
+        self._value, self._error = self.scores()
+
+    def best(self, allowed: NDArray[np.bool_]) -> Ties:
+        among = np.flatnonzero(allowed)
+        return tied(among, self._value[among], self._error[among])
 
     def _start(self) -> None:
         vectors = np.concatenate([self._directions.exact, self._target_map])
@@ -162,8 +126,7 @@ class _Gains:
             self._H.append(H)
         self._scale = [np.trace(H, axis1=1, axis2=2) for H in self._H]
 
-    def condition(self, structure: int) -> None:
-        """Take the structure's rows as labelled."""
+    def take(self, structure: int) -> None:
         U = self._directions.add(self.pool.structure(structure))
         across = U @ self._root.T
         W = across @ self._target_map  # UGP, with P from before this pick
@@ -179,6 +142,7 @@ class _Gains:
             mixed = _products(a, b)
             S -= _products(a, a)
             H -= mixed + mixed.transpose(0, 2, 1) - _products(a @ K, a)
+        self._value, self._error = self.scores()
 
     def scores(self) -> tuple[Float64Array, Float64Array]:
         """Gain of every structure times its weight, and how far rounding may have moved it."""
@@ -211,28 +175,3 @@ def _root(target: Features) -> Float64Array:
     if len(rows) > target.dim:
         rows = qr(rows, mode="r", check_finite=False)[0][: target.dim]
     return np.asarray(rows / np.sqrt(len(target.values)), dtype=np.float64)
-
-
-def target_variance(
-    X_pool: NDArray[np.floating],
-    X_train: NDArray[np.floating],
-    X_target: NDArray[np.floating] | None,
-    k: int,
-    noise: float = 1e-4,
-    *,
-    sample: int = 500,
-    seed: int = 0,
-    threshold: float | None = None,
-    cost: FloatArray | None = None,
-    budget: float | None = None,
-    ids: Sequence[str] | None = None,
-) -> Selection:
-    """k rows of X_pool that lower the mean residual variance of X_target the most; see `TargetVariance`.
-
-    With X_target None, `sample` rows of the pool, drawn with `seed`, are the targets.
-    """
-    pool = one_row_each(X_pool, "X_pool")
-    target = None if X_target is None else one_row_each(X_target, "X_target")
-    rule = TargetVariance(noise, target, sample, threshold, cost=cost, budget=budget)
-    train = one_row_each(X_train, "X_train")
-    return rule(pool, train, k, rng=np.random.default_rng(seed), rank=rank_of(ids, len(pool)))

@@ -2,62 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from surveyor.linalg import squared_norms
 from surveyor.posterior import check_noise
-from surveyor.selection.border import one_row_each, rank_of
-from surveyor.selection.lazy import Limits, lazy_greedy
-from surveyor.selection.novelty import Novelty
-from surveyor.selection.pool import Pool, finite_norms
+from surveyor.selection.lazy import Lazy
 from surveyor.selection.residual import Directions, VarianceBounds
-from surveyor.selection.rule import Request, Rule
-from surveyor.types import Selection
+from surveyor.selection.rule import Request, Rule, Score
 
 
-@dataclass(frozen=True)
-class TopK(Rule[Selection]):
-    """The structures of largest residual variance given the labelled ones only.
+@dataclass(frozen=True, eq=False)
+class TopK(Rule):
+    """Largest residual variance, picks not counted as labelled; shows what near-copies cost.
 
         s²(x) = λ φ(x)ᵀ (ΦᵀΦ + λI)⁻¹ φ(x)
 
     Picks do not condition the posterior, so near-copies are picked together. Scores and their unit are
     those of `MaxVariance` at its first pick: s², or log det(I + S/λ) if structures own several rows.
 
-    | symbol | variable  | shape          | meaning                                          |
-    |--------|-----------|----------------|--------------------------------------------------|
-    | λ      | noise     | scalar         | in units of |φ|²; rows have mean |φ|² = 1          |
-    |        | threshold | scalar or None | stop when the next score falls below it          |
+    | symbol | variable | shape  | meaning                                 |
+    |--------|----------|--------|-----------------------------------------|
+    | λ      | noise    | scalar | in units of |φ|²; rows have mean |φ|² = 1 |
 
     Source: Holzmüller et al., JMLR 24 (2023) 164, arXiv:2203.09410 (MaxDiag).
     """
 
+    conditioned: ClassVar[bool] = False
     noise: float = 1e-4
-    threshold: float | None = None
 
-    def _choose(self, request: Request) -> Selection:
+    def score(self, request: Request) -> Score:
         check_noise(self.noise)
-        view = Pool(request.pool)
-        norms = finite_norms(view, squared_norms(view.values))
-        score = VarianceBounds(view, norms, Directions(request.train.values, self.noise, view.dtype))
-        limits = Limits(request.k, self.threshold, conditioned=False)
-        return lazy_greedy(score, Novelty(request.train.values), limits, request.rank)
-
-
-def top_k(
-    X_pool: NDArray[np.floating],
-    X_train: NDArray[np.floating],
-    k: int,
-    noise: float = 1e-4,
-    *,
-    threshold: float | None = None,
-    ids: Sequence[str] | None = None,
-) -> Selection:
-    """The k rows of X_pool (rows, dim) of largest residual variance given X_train; see `TopK`."""
-    pool = one_row_each(X_pool, "X_pool")
-    rule = TopK(noise=noise, threshold=threshold)
-    return rule(pool, one_row_each(X_train, "X_train"), k, rank=rank_of(ids, len(pool)))
+        directions = Directions(request.train.values, self.noise, request.view.dtype)
+        return Lazy(VarianceBounds(request.view, directions))

@@ -197,6 +197,8 @@ def damage(path: Path, where: str, error: Exception) -> StructureError:
     """The error that tells a user why a file of structures could not be read on."""
     if isinstance(error, UnicodeError):
         return _not_utf8(path, error)
+    if isinstance(error, MemoryError):
+        return StructureError(f"{where}: it needs more memory than there is", expected="a smaller file")
     if isinstance(error, DAMAGES) or packing(path):
         return StructureError(
             f"{where}: damaged or cut short ({error})", expected="a whole file", todo="copy the file again"

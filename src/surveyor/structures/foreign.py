@@ -45,8 +45,8 @@ def is_dump(head: bytes) -> bool:
     return _DUMP in head
 
 
-def read_foreign(path: Path) -> Iterator[Atoms]:
-    """Frames of a file in any format that ASE reads, xyz aside.
+def read_foreign(path: Path) -> Iterator[tuple[str, Atoms]]:
+    """ASE's name of the format, and a frame, of a file in any format that ASE reads, xyz aside.
 
     The file itself is read, whatever signs its name holds: ASE takes `@` and what follows for an index.
 
@@ -61,7 +61,7 @@ def read_foreign(path: Path) -> Iterator[Atoms]:
             for atoms in _read(plain, form):
                 if not isinstance(atoms, Atoms):
                     raise TypeError(f"a {type(atoms).__name__} in place of a structure")
-                yield atoms
+                yield form, atoms
                 number += 1
     except (SurveyorError, Notice):
         raise

@@ -62,7 +62,8 @@ def _stress_of(atoms: Atoms, where: str) -> Float64Array | None:
     shape = np.array(value, dtype=object).shape
     if shape not in ((9,), (3, 3)):
         return _numbers(value, (6,), f"{where}: {STRESS_KEY}")
-    return full_3x3_to_voigt_6_stress(_numbers(value, shape, f"{where}: {STRESS_KEY}").reshape(3, 3))
+    full = _numbers(value, shape, f"{where}: {STRESS_KEY}").reshape(3, 3)
+    return np.asarray(full_3x3_to_voigt_6_stress(full), dtype=np.float64)
 
 
 def _numbers(value: object, shape: tuple[int, ...], what: str) -> Float64Array:

@@ -12,7 +12,7 @@ from surveyor.errors import Notice, StructureError, SurveyorError
 from surveyor.structures.archives import check_file, damage, inner_name, open_bytes, open_text
 from surveyor.structures.foreign import is_dump, read_foreign
 from surveyor.structures.validation import validate
-from surveyor.structures.xyz import cut, read_xyz
+from surveyor.structures.xyz import cut, parse_frame, read_xyz
 
 _XYZ_SUFFIXES = (".extxyz", ".xyz", ".exyz")
 
@@ -55,20 +55,29 @@ def count_structures(path: str | Path) -> int:
     path = Path(path)
     check_file(path)
     if _holds_xyz(path):
-        return sum(1 for _ in xyz_frames(path))
+        with _told(path), open_text(path) as stream:
+            return sum(1 for _ in cut(stream, path))
     return sum(1 for _ in read_structures(path, check=False))
 
 
-def xyz_frames(path: Path) -> Iterator[str]:
-    """The text of each frame of an xyz file, compressed or not.
+def read_all_that_can(path: Path) -> Iterator[tuple[str, Atoms | StructureError]]:
+    """ASE's name of the format, and each frame as it is, or why it is none, where the file goes on behind it.
 
     Raises:
-        StructureError: a frame does not begin with its number of atoms, or is cut short.
+        StructureError: the file cannot be read on.
     """
     check_file(path)
+    if not _holds_xyz(path):
+        yield from read_foreign(path)
+        return
     with _told(path), open_text(path) as stream:
-        for lines in cut(stream, path):
-            yield "".join(lines)
+        for number, lines in enumerate(cut(stream, path)):
+            found: Atoms | StructureError
+            try:
+                found = parse_frame(lines, path, f"{path.name}, frame {number}")
+            except StructureError as error:
+                found = error
+            yield "extxyz", found
 
 
 def is_xyz(path: Path) -> bool:
@@ -87,7 +96,8 @@ def _holds_xyz(path: Path) -> bool:
 
 def _frames(path: Path) -> Iterator[Atoms]:
     if not _holds_xyz(path):
-        yield from read_foreign(path)
+        for _, atoms in read_foreign(path):
+            yield atoms
         return
     with _told(path), open_text(path) as stream:
         yield from read_xyz(stream, path)

@@ -134,6 +134,20 @@ def _parse_block(block: list[list[str]], path: Path, first: int) -> Iterator[Ato
     yield from frames
 
 
+def parse_frame(lines: list[str], path: Path, where: str) -> Atoms:
+    """One frame, from its lines.
+
+    Raises:
+        StructureError: it cannot be parsed.
+    """
+    check_rows(lines, where)
+    try:
+        (atoms,) = _parse("".join(lines))
+    except Exception:
+        return _parse_one(lines, path, where)
+    return atoms
+
+
 def _parse(text: str) -> list[Atoms]:
     return list(iread(io.StringIO(text), index=":", format="extxyz"))
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from pools import KINDS, grouped, pool
+from pools import grouped, pool
 
 from surveyor.errors import FeatureError, SelectionError, SurveyorError
-from surveyor.posterior import Posterior
 from surveyor.selection import (
     LCMD,
     Committee,
@@ -100,8 +99,6 @@ def test_settings_of_the_wrong_shape_or_sign() -> None:
         for rule in (max_variance, farthest):
             with pytest.raises(SelectionError):
                 rule(X, train, 2, **settings)
-    with pytest.raises(SelectionError, match="upper_bounds"):
-        max_variance(X, train, 2, upper_bounds=np.ones(3))
     with pytest.raises(SelectionError, match="target"):
         target_variance(X, train, np.zeros((0, 12)), 2)
     with pytest.raises(SelectionError, match="target"):
@@ -214,21 +211,6 @@ def test_budget_is_kept_and_what_no_longer_fits_is_skipped() -> None:
         assert len(rule(X, train, k=5, cost=cost, budget=0.5)) == 0
         same = rule(X, train, k=9, cost=np.full(50, 3.0)).indices
         np.testing.assert_array_equal(same, rule(X, train, k=9).indices)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_bounds_of_one_round_serve_the_next(kind: str, dtype: type) -> None:
-    X, train = pool(kind, 200, dtype=dtype), pool(kind, 4, seed=1, dtype=dtype)
-    first = max_variance(X, train, 10)
-    left = np.setdiff1d(np.arange(200), first.indices)
-    grown = np.concatenate([train, X[first.indices]])
-    bounds = first.upper_bounds
-    exact = Posterior.fit(Features.one_row_each(grown), noise=1e-4).variance(X)
-    assert (bounds >= exact - 1e-12 * (X.astype(float) ** 2).sum(axis=1)).all()
-    warm = max_variance(X[left], grown, 10, upper_bounds=bounds[left])
-    cold = max_variance(X[left], grown, 10)
-    assert warm.indices.tolist() == cold.indices.tolist()
 
 
 def test_random_is_seeded_and_uniform() -> None:

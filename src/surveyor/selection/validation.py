@@ -77,6 +77,19 @@ def per_row(values: FloatArray, length: int, name: str) -> Float64Array:
     return array
 
 
+def ranks(rank: IndexArray | None, n_structures: int) -> IndexArray:
+    """The rank of every structure (structures,); without any, its index.
+
+    Raises:
+        SelectionError: not one rank a structure.
+    """
+    if rank is None:
+        return np.arange(n_structures, dtype=np.intp)
+    if len(rank) != n_structures:
+        raise SelectionError(f"{len(rank)} ranks for {n_structures} structures", expected="one each")
+    return rank
+
+
 def rank_of(ids: Sequence[str] | None, n_structures: int) -> IndexArray | None:
     """Position of each id in sorted order (structures,): who wins a tie, whatever the order of the pool.
 

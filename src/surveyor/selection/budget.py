@@ -8,36 +8,36 @@ from typing import Self
 import numpy as np
 
 from surveyor.errors import SelectionError
-from surveyor.selection.border import per_row
+from surveyor.selection.validation import per_row
 from surveyor.types import Float64Array, FloatArray, IndexArray
 
 
 @dataclass(eq=False)
-class Purse:
-    """Prices, a budget, and what the picks have cost so far.
+class Budget:
+    """Prices, the total allowed, and what the picks have cost so far.
 
     | variable | shape                 | meaning                                |
     |----------|-----------------------|----------------------------------------|
     | price    | (structures,) or None | of each label, > 0; None: not weighed  |
-    | budget   | scalar or None        | the picks cost no more; None: no limit |
+    | limit    | scalar or None        | the picks cost no more; None: no limit |
     | spent    | scalar                | by the picks so far                    |
     """
 
     price: Float64Array | None = None
-    budget: float | None = None
+    limit: float | None = None
     spent: float = 0.0
 
     @classmethod
-    def of(cls, cost: FloatArray | None, budget: float | None, n_structures: int) -> Self:
-        """A full purse.
+    def of(cls, cost: FloatArray | None, limit: float | None, n_structures: int) -> Self:
+        """A budget of which nothing is spent.
 
         Raises:
-            SelectionError: costs not positive and finite, one each; a budget without costs, or not > 0.
+            SelectionError: costs not positive and finite, one each; a limit without costs, or not > 0.
         """
         if cost is None:
-            if budget is not None:
+            if limit is not None:
                 raise SelectionError(
-                    f"budget = {budget!r} without costs",
+                    f"budget = {limit!r} without costs",
                     expected="cost and budget together",
                     todo="pass cost=, one positive number a pool structure",
                 )
@@ -45,11 +45,9 @@ class Purse:
         price = per_row(cost, n_structures, "cost")
         if not (np.isfinite(price).all() and (price > 0).all()):
             raise SelectionError("a cost that is not positive and finite", expected="costs > 0, in any unit")
-        if budget is not None and not budget > 0:
-            raise SelectionError(
-                f"budget = {budget!r}", expected="a positive number in the unit of the costs"
-            )
-        return cls(price, budget)
+        if limit is not None and not limit > 0:
+            raise SelectionError(f"budget = {limit!r}", expected="a positive number in the unit of the costs")
+        return cls(price, limit)
 
     @property
     def weight(self) -> Float64Array | None:
@@ -57,10 +55,10 @@ class Purse:
         return None if self.price is None else 1.0 / self.price
 
     def too_dear(self) -> IndexArray:
-        """Structures that no longer fit the budget."""
-        if self.price is None or self.budget is None:
+        """Structures that no longer fit."""
+        if self.price is None or self.limit is None:
             return np.zeros(0, dtype=np.intp)
-        return np.flatnonzero(self.price > self.budget - self.spent)
+        return np.flatnonzero(self.price > self.limit - self.spent)
 
     def pay(self, structure: int) -> None:
         """Spend the price of a pick."""
