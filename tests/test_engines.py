@@ -185,7 +185,7 @@ def test_processes_killed_in_the_middle_of_a_job(
         process.wait()  # not communicate(): what outlives it may hold its end of the pipe
         assert process.stdout is not None
         process.stdout.close()
-        process = start(folder, 10, engine, seconds=0.1)
+        process = start(folder, 10, engine, seconds=2.0)  # the same method, or it would be another label
     elif victim == "engine":
         for owner in set(owners.values()):
             os.kill(owner, signal.SIGKILL)
