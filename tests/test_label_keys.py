@@ -110,8 +110,8 @@ def test_two_pairs_of_names_in_one_file_are_refused(tmp_path: Path) -> None:
     ("spoil", "says"),
     [
         (lambda a: a.arrays.pop("REF_forces"), "frame 1: no REF_forces"),
-        (lambda a: a.info.update(REF_energy=float("nan")), "frame 1: the label holds NaN"),
-        (lambda a: a.info.update(REF_stress=[1.0, 2.0]), "frame 1: stress of shape"),
+        (lambda a: a.info.update(REF_energy=float("nan")), "frame 1: REF_energy: NaN or inf"),
+        (lambda a: a.info.update(REF_stress=[1.0, 2.0]), "frame 1: REF_stress of shape"),
     ],
 )
 def test_damaged_labels_are_refused_by_frame(spoil: Any, says: str, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_else_the_trainer_reads_is_taken_off(tmp_path: Path) -> None:
         atoms.arrays["REF_charges"] = np.zeros((len(atoms), 2))
     with pytest.warns(Notice, match=r"REF_charges in 2 frames, REF_virials in 2 .*elec_temp .*head in 2"):
         found = read_labelled(write_structures(tmp_path / "start.extxyz", frames)).structures
-    assert set(found[0].info) == {"REF_energy", "reaction"}
+    assert set(found[0].info) == {"REF_energy", "reaction", "surveyor_id"}
     assert set(found[0].arrays) == {"numbers", "positions", "REF_forces"}
 
 

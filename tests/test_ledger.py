@@ -158,12 +158,13 @@ def test_a_converted_journal_is_refused_and_mended_whole(tmp_path: Path, convers
     ledger = filled(tmp_path)
     content = ledger.path.read_bytes()
     convert, why = CONVERSIONS[conversion]
-    ledger.path.write_bytes(convert(content))
+    converted = convert(content)
+    ledger.path.write_bytes(converted)
     assert "5 of 5 labels are whole" in refuses(tmp_path, ledger.path, why)
     (mended,) = repair(tmp_path)
     assert (mended.labels, mended.lost) == (5, 0)
     assert mended.aside is not None
-    assert mended.aside.read_bytes() == convert(content)
+    assert mended.aside.read_bytes() == converted
     assert ledger.path.read_bytes() == content
     check(Ledger(tmp_path, "m"), list(structures()))
 
