@@ -96,7 +96,7 @@ def test_bad_input_of_select(tmp_path: Path, pool_file: Path, model_file: Path, 
     message = refused("select", labelled_file, "-m", model_file, "-t", labelled_file)
     assert "no candidate is left of 8 pool structures" in message
     assert "one of tangent" in refused("select", pool_file, "-m", model_file, "--features", "soup")
-    assert "one of target-variance, max-variance" in refused("select", pool_file, "-m", model_file, "--rule", "best")
+    assert "one of target-variance" in refused("select", pool_file, "-m", model_file, "--rule", "best")
     assert "noise" in refused("select", pool_file, "-m", model_file, "--noise", "-1")
     assert "ends in .extxyz" in refused("select", pool_file, "-m", model_file, "-o", tmp_path / "a.cif")
     assert "cannot write" in refused(
