@@ -96,7 +96,7 @@ def test_a_write_that_was_cut_anywhere_costs_that_label_alone(tmp_path: Path) ->
     names, content = list(structures()), ledger.path.read_bytes()
     *_, last = frames_of(content)
     whole = content[: -len(last)]
-    for cut in range(1, len(last), 3):
+    for cut in range(1, len(last) - 1, 3):
         for zeros in (b"", bytes(7))[: 1 + (cut % 5 == 0)]:
             ledger.path.write_bytes(whole + last[:cut] + zeros)
             check(Ledger(tmp_path, "m", read_only=True), names[:-1])
@@ -105,6 +105,21 @@ def test_a_write_that_was_cut_anywhere_costs_that_label_alone(tmp_path: Path) ->
             check(opened, names[:-1])
             assert ledger.path.read_bytes() == whole
             (tmp_path / "m.paid.json").write_text('{"labels": 5}')
+
+
+def test_a_label_that_lacks_its_last_line_end_alone_is_whole(tmp_path: Path) -> None:
+    """An editor that strips it, or a write cut just there, has taken no number: nothing is paid again."""
+    ledger = filled(tmp_path)
+    content = ledger.path.read_bytes()
+    ledger.path.write_bytes(content[:-1])
+    check(Ledger(tmp_path, "m", read_only=True), list(structures()))
+    assert ledger.path.read_bytes() == content[:-1]
+    opened = Ledger(tmp_path, "m")
+    check(opened, list(structures()))
+    assert ledger.path.read_bytes() == content
+    name, more = list(structures(6).items())[-1]
+    opened.append(name, more, label(more))
+    assert list(Ledger(tmp_path, "m").structures) == [*structures(), name]
 
 
 def test_zeros_behind_the_last_label_are_cut(tmp_path: Path) -> None:
@@ -148,6 +163,9 @@ CONVERSIONS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "bz2": (bz2.compress, "compressed"),
     "xz": (lzma.compress, "compressed"),
     "UTF-16": (lambda c: c.decode().encode("utf-16"), "UTF-16"),
+    "UTF-16 without a mark": (lambda c: c.decode().encode("utf-16-le"), "UTF-16"),
+    "UTF-32": (lambda c: c.decode().encode("utf-32"), "UTF-32"),
+    "CRLF, the last one stripped": (lambda c: c.replace(b"\n", b"\r\n").rstrip(), "line ends"),
     "byte order mark": (lambda c: c.decode().encode("utf-8-sig"), "byte order mark"),
     "gzip of CRLF": (lambda c: gzip.compress(c.replace(b"\n", b"\r\n")), "compressed"),
 }
@@ -158,13 +176,13 @@ def test_a_converted_journal_is_refused_and_mended_whole(tmp_path: Path, convers
     ledger = filled(tmp_path)
     content = ledger.path.read_bytes()
     convert, why = CONVERSIONS[conversion]
-    converted = convert(content)
-    ledger.path.write_bytes(converted)
+    damaged = convert(content)  # once: gzip writes the time of day
+    ledger.path.write_bytes(damaged)
     assert "5 of 5 labels are whole" in refuses(tmp_path, ledger.path, why)
     (mended,) = repair(tmp_path)
     assert (mended.labels, mended.lost) == (5, 0)
     assert mended.aside is not None
-    assert mended.aside.read_bytes() == converted
+    assert mended.aside.read_bytes() == damaged
     assert ledger.path.read_bytes() == content
     check(Ledger(tmp_path, "m"), list(structures()))
 
@@ -296,6 +314,8 @@ def test_the_journal_takes_a_label_once_and_only_for_its_structure(tmp_path: Pat
 ZEROS = np.zeros((3, 3))
 NO_LABELS = {
     "NaN": Labels(float("nan"), ZEROS),
+    "a cost that is none": Labels(1.0, ZEROS, core_seconds=float("nan")),
+    "a cost in words": Labels(1.0, ZEROS, core_seconds="an hour"),  # type: ignore[arg-type]
     "infinite": Labels(1.0, ZEROS + np.inf),
     "complex": Labels(1.0 + 2.0j, ZEROS),  # type: ignore[arg-type]
     "complex forces": Labels(1.0, ZEROS + 1.0j),

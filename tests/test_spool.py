@@ -19,7 +19,7 @@ from conftest import rattled
 from surveyor.errors import LabellingError, Notice, said
 from surveyor.labelling import CalculatorSpec, LocalLabeller, claims
 from surveyor.labelling.claims import STALE, in_flight
-from surveyor.labelling.results import ASIDE, MOST_ASIDE, Order
+from surveyor.labelling.results import ASIDE, MOST_ASIDE, Order, Result
 from surveyor.labelling.spool import (
     compute_once,
     finished,
@@ -27,6 +27,7 @@ from surveyor.labelling.spool import (
     order,
     our_order,
     read_result,
+    set_old_aside,
     spool_of,
     sweep,
     write_result,
@@ -157,12 +158,14 @@ def test_what_is_no_file_is_set_aside_and_never_followed(tmp_path: Path) -> None
     path, elsewhere = tmp_path / f"{A}.json", tmp_path / "elsewhere"
     elsewhere.write_text(whole(placed))
     for plant in (lambda: path.symlink_to(elsewhere), lambda: os.mkfifo(path), path.mkdir):
+        said.clear()  # the same words twice are shown once
         plant()
         said.clear()
         with pytest.warns(Notice, match="computed again"):
             assert read_result(tmp_path, placed, 3) is None
     assert elsewhere.read_text() == whole(placed)
     for _ in range(MOST_ASIDE + 3):
+        said.clear()
         path.write_text("")
         said.clear()
         with pytest.warns(Notice):
@@ -299,3 +302,24 @@ def test_only_results_that_were_ordered_are_harvested(tmp_path: Path) -> None:
         structures[name].calc = EMT()
         assert results[name].energy == structures[name].get_potential_energy()
     assert [p for p in tmp_path.rglob("*") if p.is_file() and ASIDE not in p.parts] == []
+
+
+@pytest.mark.parametrize("where", [".", "m"])
+@pytest.mark.parametrize("suffix", ["order", "claim", "json"])
+def test_a_folder_in_the_place_of_a_file_stops_nothing(tmp_path: Path, where: str, suffix: str) -> None:
+    folder = spool_of(tmp_path, "m")
+    inside = tmp_path / where / f"{A}.{suffix}" / "mine"
+    inside.parent.mkdir()
+    inside.write_text("kept")
+
+    def labelled() -> Result | None:
+        set_old_aside(tmp_path)
+        placed = order(folder, A, "m")
+        run(folder, lambda: Labels(1.25, np.eye(3)), lambda _: None)
+        return read_result(folder, placed, 3)
+
+    with pytest.warns(Notice, match="moved to set-aside"):
+        found = labelled()
+    assert isinstance(found, Labels)
+    assert found.energy == 1.25
+    assert [path.read_text() for path in (tmp_path / where / ASIDE).rglob("mine")] == ["kept"]

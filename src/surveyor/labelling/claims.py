@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from surveyor.labelling.results import Order
+from surveyor.labelling.results import Order, clear
 from surveyor.labelling.shared_files import SMALL, create, file_of, modified, read_regular
 from surveyor.structures.writing import write_error
 
@@ -33,7 +33,7 @@ def claim(folder: Path, placed: Order) -> bool:
     content = {"host": socket.gethostname(), "pid": os.getpid(), "id": placed.id, "method": placed.method}
     try:
         if not _alive(path):
-            path.unlink(missing_ok=True)
+            clear(path)
         create(path, json.dumps(content).encode())
     except FileExistsError:
         return False

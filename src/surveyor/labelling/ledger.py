@@ -220,9 +220,11 @@ class Ledger:
             )
             with own_file(self.path, os.O_RDWR) as file:
                 cut(file, found.end)
+        if not found.ended:
+            append_durably(self.path, b"\n", found.end)
         if len(self) != paid_labels(self.path):
             self._keep_count()
-        return found.end
+        return found.end + (not found.ended)
 
     def _damaged(self, found: Scan, paid: int) -> LabellingError:
         mend = f"surveyor label repair {self.path.parent.parent}"
@@ -267,20 +269,23 @@ def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
         LabellingError: the label is not of real, finite numbers.
     """
     try:
-        real(labels.energy, (), "energy"), real(labels.forces, (len(atoms), 3), "forces")
-        if labels.stress is not None:
-            real(labels.stress, (6,), "stress")
+        numbers = Labels(
+            energy=float(real(labels.energy, (), "energy")),
+            forces=real(labels.forces, (len(atoms), 3), "forces"),
+            stress=None if labels.stress is None else real(labels.stress, (6,), "stress"),
+        )
+        core_seconds = float(real(labels.core_seconds, (), "core seconds"))
     except NotRealError as error:
         raise LabellingError(
             f"label {name} is none: {error}",
             expected="real, finite numbers: an energy, forces (atoms, 3), perhaps a stress of six components",
             todo="compute it again",
         ) from error
-    labelled = with_labels(essential(atoms), labels)
-    if labels.core_seconds:
-        labelled.info[COST] = round(labels.core_seconds, 3)
+    labelled = with_labels(essential(atoms), numbers)
+    if core_seconds:
+        labelled.info[COST] = round(core_seconds, 3)
     if labels.doubt:
-        labelled.info[DOUBT] = _plain_text(labels.doubt)
+        labelled.info[DOUBT] = _plain_text(str(labels.doubt))
     if labels.free_energy:
         labelled.info[ENERGY_IS] = "free energy"
     for key in GROUPS:

@@ -145,3 +145,18 @@ def set_aside(path: Path, why: str, todo: str = "the label is computed again") -
     with contextlib.suppress(OSError):
         os.utime(target, follow_symlinks=False)
     notice(f"{path}: {why}; moved to {folder.name}, {todo}")
+
+
+def clear(path: Path) -> None:
+    """Nothing of this name any more: a file or a link is deleted, a folder, which is not ours, set aside.
+
+    Raises:
+        OSError: it cannot be deleted.
+        LabellingError: the folder cannot be moved.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        if not path.is_dir():
+            raise
+        set_aside(path, "a folder where a file of Surveyor belongs")

@@ -58,12 +58,14 @@ class Scan:
     | end   | bytes that they take                                                      |
     | rest  | what stands behind them                                                   |
     | torn  | `rest` is what an interrupted write leaves: a true prefix of one frame    |
+    | ended | the last whole frame has its line end; a write or an editor may drop it   |
     """
 
     atoms: list[Atoms]
     end: int
     rest: bytes
     torn: bool
+    ended: bool = True
 
 
 def seal(atoms: Atoms) -> bytes:
@@ -96,19 +98,21 @@ def scan(file: IO[bytes]) -> Scan:
         file.seek(end)
     file.seek(end)
     rest = file.read()
+    if rest and (last := unseal(rest + b"\n")) is not None:
+        return Scan([*found, last], end + len(rest), b"", torn=True, ended=False)
     return Scan(found, end, rest, _is_torn(rest))
 
 
 def recover(content: bytes) -> list[bytes]:
     """Every frame whose seal holds, in order; what is known to be undone is undone first.
 
-    That is: compression, UTF-16 and other line ends; and a journal that another program read and wrote again
-    with ASE, where the frame comes out of it letter by letter.
+    That is: compression, UTF-16 and UTF-32, and other line ends; and a journal that another program read and
+    wrote again with ASE, where the frame comes out of it letter by letter.
     """
     plain = _plain(content)
     found: dict[bytes, None] = {}
     position = 0
-    stream = io.BytesIO(plain)
+    stream = io.BytesIO(plain + b"\n")  # the last line end may be gone
     while match := _START.search(plain, position):
         stream.seek(match.start())
         frame = _next_frame(stream)
@@ -122,12 +126,12 @@ def recover(content: bytes) -> list[bytes]:
 
 def why_unreadable(content: bytes) -> str:
     """What probably happened to a journal that does not fit its seals."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "it is UTF-16 text now"
-    if content[:3] == b"\xef\xbb\xbf":
-        return "it begins with a byte order mark now"
     if any(content.startswith(magic) for magic in _UNPACK):
         return "it is compressed now"
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:4]:
+        return "it is UTF-16 or UTF-32 text now"
+    if content[:3] == b"\xef\xbb\xbf":
+        return "it begins with a byte order mark now"
     if b"\r" in content:
         return "its line ends were changed"
     if b" surveyor_seal=" in content and b" pbc=" in content.partition(b" surveyor_seal=")[2].split(b"\n")[0]:
@@ -194,9 +198,11 @@ def _plain(content: bytes) -> bytes:
     for magic, unpack in _UNPACK.items():
         if content.startswith(magic):
             content = _unpacked(content, unpack())
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        content = content.decode("utf-16", errors="replace").encode()
-    return content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    # A journal is ASCII: what UTF-16 and UTF-32 add are zeros and a byte order mark.
+    content = content.replace(b"\0", b"")
+    for mark in (b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf"):
+        content = content.removeprefix(mark)
+    return content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _unpacked(content: bytes, decompressor: Any) -> bytes:

@@ -28,7 +28,7 @@ from surveyor.errors import LabellingError, SurveyorError
 from surveyor.labelling import results
 from surveyor.labelling.claims import STALE, claim, heartbeat, in_flight
 from surveyor.labelling.names import is_structure_id
-from surveyor.labelling.results import Order, Result, set_aside
+from surveyor.labelling.results import Order, Result, clear, set_aside
 from surveyor.labelling.shared_files import SMALL, create, file_of, open_regular, read_regular
 from surveyor.structures.writing import write_error
 
@@ -55,14 +55,21 @@ def spool_of(root: Path, method: str) -> Path:
 
 
 def set_old_aside(root: Path) -> None:
-    """Results of the layout before this one, without a method: nobody can say which method they are of."""
+    """Results of the layout before this one, without a method: nobody can say which method they are of.
+
+    Raises:
+        SurveyorError: they cannot be moved or deleted.
+    """
     for path in root.iterdir() if root.is_dir() else ():
         if not is_structure_id(path.stem) or path.suffix not in (".order", ".claim", ".json"):
             continue
         if path.suffix == ".json":
             set_aside(path, "a result that does not say by which method it is")
-        else:
-            path.unlink(missing_ok=True)
+            continue
+        try:
+            clear(path)
+        except OSError as error:
+            raise write_error(path, error) from error
 
 
 # ---- orders -----------------------------------------------------------------------------------------
@@ -75,7 +82,7 @@ def order(folder: Path, name: str, method: str) -> Order:
         return found
     made = Order(name, method, secrets.token_hex(16))
     try:
-        path.unlink(missing_ok=True)
+        clear(path)
         create(path, json.dumps(made.content()).encode())
     except OSError as error:
         raise write_error(path, error) from error
