@@ -190,15 +190,14 @@ def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
     results = _results(atoms)
     energy = results.get("energy", atoms.info.get("energy"))
     free = results.get("free_energy", atoms.info.get("free_energy"))
-    energy = free if energy is None else energy
     forces = results.get("forces", atoms.arrays.get("forces"))
+    keys = ["energy", "forces"]
+    if energy is None or (free is not None and abs(float(free) - float(energy)) > _SAME_ENERGY):  # type: ignore[arg-type]
+        keys[0], energy = "free_energy", free  # with smearing, this is what the forces are the gradient of
     if alone and energy is not None:
         return (), _isolated(atoms, energy, where)
     if energy is None or forces is None:
         raise _no_labels(atoms, where)
-    keys = ["energy", "forces"]
-    if free is not None and abs(float(free) - float(energy)) > _SAME_ENERGY:  # type: ignore[arg-type]
-        keys[0], energy = "free_energy", free  # with smearing, this is what the forces are the gradient of
     labelled = without_labels(atoms)
     for key in ("energy", "free_energy", "stress"):
         labelled.info.pop(key, None)
