@@ -290,7 +290,7 @@ def test_whatever_a_reader_raises_is_one_message(
         raise error
 
     monkeypatch.setattr("ase.io.proteindatabank.read_proteindatabank", reader)
-    frames = read_structures(put(tmp_path / "a.pdb", "ATOM\n"))
+    frames = read_structures(put(tmp_path / "a.pdb", "HEADER\n"))
     assert len(next(frames)) == 3
     with pytest.raises(StructureError, match=r"a\.pdb, frame 1"):
         next(frames)

@@ -13,6 +13,7 @@ from surveyor.config.build import build_engine
 from surveyor.config.resume import keep_config
 from surveyor.errors import CampaignError, ConfigError
 from surveyor.labelling import GFN2, DaskEngine, LocalEngine, ParslEngine, SlurmEngine
+from surveyor.specs import parse_yaml
 
 
 def config(tmp_path: Path, text: str) -> Path:
@@ -171,3 +172,9 @@ def test_a_campaign_keeps_its_settings_but_may_go_on_longer(tmp_path: Path) -> N
     )
     with pytest.raises(CampaignError, match=r"started with selection.batch: 20, the file now says 30"):
         keep_config(load_campaign(config(tmp_path, "pool: a.extxyz\nselection: {batch: 30}")), folder)
+
+
+@pytest.mark.parametrize("number", [":".join(["59"] * 3000), "9" * 5000, "0x" + "f" * 5000])
+def test_a_number_that_python_could_not_print_is_refused(number: str) -> None:
+    with pytest.raises(ConfigError, match=r"c\.yaml, line 2: a number of [\d,]+ characters"):
+        parse_yaml(f"a: 1\nb: [{number}]\n", "c.yaml")

@@ -99,6 +99,35 @@ def test_without_any_label_the_keys_are_named(tmp_path: Path) -> None:
         read_labelled(write_structures(tmp_path / "start.extxyz", frames))
 
 
+def test_one_label_without_the_other_names_what_is_there(tmp_path: Path) -> None:
+    (atoms,) = emt_labelled(rattled(1, seed=1))
+    atoms.arrays["gradient_hartree"] = atoms.arrays.pop("REF_forces")
+    write(tmp_path / "start.xyz", atoms, format="extxyz")
+    with pytest.raises(StructureError, match=r"no REF_forces; .* under REF_energy, gradient_hartree"):
+        read_labelled(tmp_path / "start.xyz")
+    atoms.arrays["dy"] = atoms.arrays.pop("gradient_hartree")
+    write(tmp_path / "start.xyz", atoms, format="extxyz")
+    with pytest.raises(StructureError, match=r"no REF_forces; keys present: .*\bdy\b"):
+        read_labelled(tmp_path / "start.xyz")
+
+
+def test_a_free_energy_alone_is_the_energy(tmp_path: Path) -> None:
+    (atoms,) = emt_labelled(rattled(1, seed=1))
+    energy = atoms.info["free_energy"] = atoms.info.pop("REF_energy")
+    atoms.arrays["forces"] = atoms.arrays.pop("REF_forces")
+    write(tmp_path / "start.xyz", atoms, format="extxyz")
+    with pytest.warns(Notice, match="labels are read from free_energy, forces"):
+        (found,) = read_labelled(tmp_path / "start.xyz").structures
+    assert found.info["REF_energy"] == pytest.approx(energy)
+
+
+def test_an_isolated_atom_with_its_energy_elsewhere_names_the_key(tmp_path: Path) -> None:
+    atom = Atoms("H", info={"config_type": "IsolatedAtom", "dft_energy": -13.6})
+    write(tmp_path / "start.xyz", atom, format="extxyz")
+    with pytest.raises(StructureError, match=r"frame 0: .*keys present: .*dft_energy"):
+        read_labelled(tmp_path / "start.xyz")
+
+
 def test_two_pairs_of_names_in_one_file_are_refused(tmp_path: Path) -> None:
     frames = emt_labelled(rattled(6, seed=1))
     write(tmp_path / "start.extxyz", [*frames[:4], *as_ase_has_them(frames[4:])])

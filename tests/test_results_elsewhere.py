@@ -349,6 +349,8 @@ def test_numbers_that_readers_make_up_are_no_labels() -> None:
     forces = springs(water).forces.tolist()
     with pytest.raises(Exception, match="no energy: a LAMMPS dump holds no energy"):
         labels_in(frame(water, "lammps-dump-text", energy=0.0, forces=forces))
+    with pytest.raises(Exception, match="placeholder, no energy"):
+        labels_in(frame(water, energy=0.0, forces=forces))
     for bad in ("********", True, "1,234.5", [1.0, 2.0], float("nan"), {"a": 1}):
         with pytest.raises(Exception, match=r"no number|NaN"):
             labels_in(frame(water, energy=bad, forces=forces))

@@ -18,6 +18,8 @@ MAX_BYTES = 2**20
 """Of a YAML file; a campaign's has some kilobytes."""
 MAX_NODES = 50_000
 """Values of a YAML file, where those under an alias count each time."""
+MAX_DIGITS = 100
+"""Of a whole number; YAML's `59:59:…` multiplies by 60 for every colon."""
 MAX_DEPTH = 50
 """Of values within values."""
 
@@ -99,6 +101,12 @@ def _check_nodes(root: yaml.Node, where: str) -> None:
             entered.add(id(node))
             if isinstance(node, yaml.MappingNode):
                 _check_keys(node, where)
+            if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+                raise ConfigError(
+                    f"{where}{_line(node)}: a number of {len(node.value):,} characters ({node.value[:20]}…)",
+                    expected=f"at most {MAX_DIGITS}",
+                    todo="correct it, or put it in quotes if it is text",
+                )
             for part in parts:
                 if id(part) in entered and id(part) not in sizes:
                     raise ConfigError(

@@ -110,6 +110,10 @@ def labels_in(frame: Frame) -> tuple[Labels, str]:
     trial = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     trial.info[ENERGY_KEY] = float(_numbers(energy, "energy", where).reshape(-1)[0])
     trial.arrays[FORCES_KEY] = _numbers(forces, "forces", where)
+    if trial.info[ENERGY_KEY] == 0 and trial.arrays[FORCES_KEY].any():
+        raise StructureError(
+            f"{where}: an energy of exactly 0.0 beside forces that are not zero: a placeholder, no energy"
+        )
     if stress is not None:
         trial.info[STRESS_KEY] = _numbers(stress, "stress", where)
     return replace(labels_of(trial, where), free_energy=kind == FREE), kind

@@ -21,20 +21,25 @@ from surveyor.structures.xyz_rows import not_an_element
 
 KNOWN = "extxyz, xyz, traj, db, cif, …"
 PEEK = 50_000
+FULL = 1e-3
+"""How far the occupancy of a site may be from 1."""
 MAX_ENDS = 10_000
 """Reads at the end of a file, one after the other, before a reader counts as lost."""
 
+NAMES = "atoms have names and no elements; whether CA is calcium or a carbon is a guess"
 TYPES = "atoms have types and no elements; a type is no atomic number"
 _REFUSED = {
     "lammps-data": f"a LAMMPS data file: {TYPES}",
     "lammps-dump-binary": f"a binary LAMMPS dump: {TYPES}",
     "netcdftrajectory": f"a NetCDF trajectory: {TYPES}",
+    "gromacs": f"a GROMACS file: {NAMES}",
+    "gromos": f"a GROMOS file: {NAMES}",
     "postgresql": "the name of a database server",
     "mysql": "the name of a database server",
     "nwchem-in": "an input of NWChem, which ASE's reader can search without end",
     "onetep-in": "an input of ONETEP, which may name other files to read",
 }
-_SIGN = re.compile(r"[A-Z][a-z]?[0-9]{0,3}|[0-9]{1,3}")
+_SIGN = re.compile(r"[A-Z][a-z]?[0-9]{0,3}|[0-9]{1,3}|\?+")
 """What stands for an element in files, and as the key of an error where it is none."""
 _DUMP = b"ITEM: TIMESTEP"
 _DATA = (re.compile(rb"^\s*\d+\s+atoms\s*(#.*)?$", re.M), re.compile(rb"^\s*\d+\s+atom\s+types\b", re.M))
@@ -61,6 +66,7 @@ def read_foreign(path: Path) -> Iterator[tuple[str, Atoms]]:
             for atoms in _read(plain, form):
                 if not isinstance(atoms, Atoms):
                     raise TypeError(f"a {type(atoms).__name__} in place of a structure")
+                _check_occupied(atoms, f"{path.name}, frame {number}")
                 yield form, atoms
                 number += 1
     except (SurveyorError, Notice):
@@ -75,6 +81,19 @@ def read_foreign(path: Path) -> Iterator[tuple[str, Atoms]]:
         raise damage(path, f"{path.name}, frame {number}", error) from error
     except Exception as error:
         raise _failed(error, form, f"{path.name}, frame {number}") from error
+
+
+def _check_occupied(atoms: Atoms, where: str) -> None:
+    """ASE's reader of CIF keeps one element of a site that several share, and fills what is partly empty."""
+    sites = atoms.info.get("occupancy")
+    for site in sites.values() if isinstance(sites, dict) else ():
+        if isinstance(site, dict) and (len(site) > 1 or any(abs(float(x) - 1) > FULL for x in site.values())):
+            shares = ", ".join(f"{symbol} {share:g}" for symbol, share in site.items())
+            raise StructureError(
+                f"{where}: a site of partial occupancy ({shares})",
+                expected="one whole atom a site",
+                todo="make an ordered structure of it, a supercell in which every site is one element",
+            )
 
 
 def _failed(error: Exception, form: str | None, where: str) -> StructureError:
@@ -140,6 +159,8 @@ def _format_of(plain: Path, path: Path) -> str:
         _check_dump(plain, path)
         return "lammps-dump-text"
     form = "lammps-data" if all(part.search(head) for part in _DATA) else str(filetype(str(plain.absolute())))
+    if form == "proteindatabank":
+        _check_pdb(plain, path)
     if form in _REFUSED:
         raise StructureError(
             f"{path.name} is {_REFUSED[form]}",
@@ -147,6 +168,19 @@ def _format_of(plain: Path, path: Path) -> str:
             todo="convert it to extxyz, with the elements",
         )
     return form
+
+
+def _check_pdb(plain: Path, path: Path) -> None:
+    """Raise StructureError unless every atom of a PDB file names its element, in columns 77 and 78."""
+    with plain.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(2**20), b""), 1):
+            if line.startswith((b"ATOM", b"HETATM")) and not line[76:78].strip():
+                name = line[12:16].decode("ascii", "replace").strip()
+                raise StructureError(
+                    f"{path.name}, line {number}: {NAMES} (the atom {name!r})",
+                    expected="the symbol of the element in columns 77 and 78",
+                    todo="write the elements into the file, or convert it to extxyz",
+                )
 
 
 def _check_dump(plain: Path, path: Path) -> None:

@@ -179,23 +179,25 @@ def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
     """The keys that hold the labels, and the frame with its labels under `REF_*`."""
     alone = is_isolated_atom(atoms)
     if ENERGY_KEY in atoms.info or FORCES_KEY in atoms.arrays:
-        if alone:
-            return (), _isolated(atoms, atoms.info.get(ENERGY_KEY), where)
+        if alone and ENERGY_KEY in atoms.info:
+            return (), _isolated(atoms, atoms.info[ENERGY_KEY], where)
+        if not (ENERGY_KEY in atoms.info and FORCES_KEY in atoms.arrays):
+            raise _no_labels(atoms, where)
         labels_of(atoms, where)
         labelled = atoms.copy()
         labelled.calc = None
         return (ENERGY_KEY, FORCES_KEY), labelled
     results = _results(atoms)
     energy = results.get("energy", atoms.info.get("energy"))
+    free = results.get("free_energy", atoms.info.get("free_energy"))
     forces = results.get("forces", atoms.arrays.get("forces"))
+    keys = ["energy", "forces"]
+    if energy is None or (free is not None and abs(float(free) - float(energy)) > _SAME_ENERGY):  # type: ignore[arg-type]
+        keys[0], energy = "free_energy", free  # with smearing, this is what the forces are the gradient of
     if alone and energy is not None:
         return (), _isolated(atoms, energy, where)
     if energy is None or forces is None:
         raise _no_labels(atoms, where)
-    keys = ["energy", "forces"]
-    free = results.get("free_energy", atoms.info.get("free_energy"))
-    if free is not None and abs(float(free) - float(energy)) > _SAME_ENERGY:  # type: ignore[arg-type]
-        keys[0], energy = "free_energy", free  # with smearing, this is what the forces are the gradient of
     labelled = without_labels(atoms)
     for key in ("energy", "free_energy", "stress"):
         labelled.info.pop(key, None)
@@ -228,16 +230,18 @@ def _isolated(atoms: Atoms, energy: object, where: str) -> Atoms:
 
 
 def _no_labels(atoms: Atoms, where: str) -> StructureError:
-    likely = dict.fromkeys(key for key, _ in (*energies_in(atoms), *forces_in(atoms)))
+    energies, forces = ([key for key, _ in of(atoms)] for of in (energies_in, forces_in))
+    lacking = [k for k, there in ((ENERGY_KEY, atoms.info), (FORCES_KEY, atoms.arrays)) if k not in there]
+    likely = dict.fromkeys([*energies, *forces])
     present = dict.fromkeys([*atoms.info, *atoms.arrays, *_results(atoms)])
     others = [key for key in present if key not in ("numbers", "positions")]
     found = (
-        f"what may be labels stands under {', '.join(likely)}" if likely
+        f"what may be labels stands under {', '.join(likely)}" if energies and forces
         else f"keys present: {', '.join(others)}" if others
         else "no other keys either"
     )  # fmt: skip
     return StructureError(
-        f"{where}: no {ENERGY_KEY} and {FORCES_KEY}; {found}",
+        f"{where}: no {' and '.join(lacking)}; {found}",
         expected=f"info['{ENERGY_KEY}'] in eV and arrays['{FORCES_KEY}'] in eV/Å, or ASE's energy and forces",
         todo="label the structure, or rename the keys: atoms.info['REF_energy'] = …, "
         "atoms.arrays['REF_forces'] = …, in these units",

@@ -17,6 +17,9 @@ ISOTOPES = ("D", "T")
 _SETTING = r"(?:^|\s){}\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|\{{([^}}]*)\}}|\[([^\]]*)\]|(\S+))"
 _PROPERTIES = re.compile(_SETTING.format("Properties"))
 _PBC = re.compile(_SETTING.format("pbc"))
+_CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
+_SYMBOLS = ("species", "symbols")
+_NUMBERS = ("Z", "numbers")
 _TRUTH = {"T", "F", "true", "false", "True", "False", "TRUE", "FALSE", "0", "1"}
 
 
@@ -24,6 +27,7 @@ def check_rows(lines: list[str], where: str) -> None:
     """Raise StructureError if the comment line does not describe the rows; ASE drops what is left over."""
     comment, n_atoms = lines[1], int(lines[0])
     rows = lines[2 : 2 + n_atoms]
+    _check_closed(comment, where)
     if len(lines) > len(rows) + 2:  # cell vectors after the atoms: the comment is only that
         return
     if "pbc" in comment:
@@ -40,6 +44,7 @@ def check_rows(lines: list[str], where: str) -> None:
             "species:S:1 (or Z:I:1) and pos:R:3 among them",
             todo="correct Properties, or rename the property, in the program that wrote the file",
         ) from None
+    _check_numbers(columns, rows, where)
     width = sum(count for _, _, count in columns)
     if sum(len(row.split()) for row in rows) == width * n_atoms:
         return
@@ -50,6 +55,50 @@ def check_rows(lines: list[str], where: str) -> None:
         expected="rows that Properties describes",
         todo="correct Properties or the rows (an empty text or a blank in a column?)",
     )
+
+
+def _check_closed(comment: str, where: str) -> None:
+    """ASE takes all behind an opened quote or bracket for one text: a charge there would be lost."""
+    close, opened, escaped = "", 0, False
+    for place, char in enumerate(comment):
+        if escaped or char == "\\":
+            escaped = not escaped
+        elif close:
+            close = "" if char == close else close
+        elif char in _CLOSING:
+            close, opened = _CLOSING[char], place
+    swallowed = re.findall(r"([^\s=]+)\s*=", comment[opened + 1 :]) if close else []
+    if swallowed:
+        raise StructureError(
+            f"{where}: {comment[opened]} is opened in the comment line and not closed; "
+            f"it swallows {', '.join(swallowed)[:200]}",
+            expected=f"a {close} behind the text that it belongs to",
+            todo="correct the comment line",
+        )
+
+
+def _check_numbers(columns: tuple[tuple[str, str, int], ...], rows: list[str], where: str) -> None:
+    """ASE takes the atomic numbers where a row names its element twice."""
+    starts = dict(zip((name for name, _, _ in columns), _starts(columns), strict=True))
+    symbol = next((starts[name] for name in _SYMBOLS if name in starts), None)
+    number = next((starts[name] for name in _NUMBERS if name in starts), None)
+    if symbol is None or number is None:
+        return
+    for atom, row in enumerate(row.split() for row in rows):
+        if max(symbol, number) >= len(row) or not row[number].isdigit():
+            return  # refused for another reason
+        named = "H" if row[symbol].capitalize() in ISOTOPES else row[symbol].capitalize()
+        if named in atomic_numbers and atomic_numbers[named] != int(row[number]):
+            raise StructureError(
+                f"{where}, atom {atom}: the symbol {row[symbol]} and the atomic number {row[number]} are of "
+                "different elements",
+                expected="one element an atom",
+                todo="correct the row, or take one of the two columns out",
+            )
+
+
+def _starts(columns: tuple[tuple[str, str, int], ...]) -> list[int]:
+    return [sum(count for _, _, count in columns[:i]) for i in range(len(columns))]
 
 
 def _setting(pattern: re.Pattern[str], comment: str, key: str) -> str | None:
@@ -108,11 +157,14 @@ def columns_of(properties: str) -> tuple[tuple[str, str, int], ...]:
     names = [name for name, _, _ in found]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{repeated[0]!r} stands there twice")
-    sizes = {(name, count) for name, _, count in found}
-    if not sizes & {("pos", 3), ("positions", 3)}:
+    if not {("pos", 3), ("positions", 3)} & {(name, count) for name, _, count in found}:
         raise ValueError("there is no pos:R:3")
-    if not sizes & {("species", 1), ("symbols", 1), ("Z", 1), ("numbers", 1)}:
+    elements = {(name, "S", 1) for name in _SYMBOLS} | {(name, "I", 1) for name in _NUMBERS}
+    if not elements & set(found):
         raise ValueError("there is no species:S:1")
+    for name, kind, count in found:
+        if name in _SYMBOLS + _NUMBERS and (name, kind, count) not in elements:
+            raise ValueError(f"'{name}:{kind}:{count}' is no column of elements")
     return tuple(found)
 
 
@@ -126,7 +178,7 @@ def with_elements(lines: list[str], path: Path, where: str) -> Sequence[str]:
     column = 0
     if text is not None:
         for name, kind, count in columns_of(text):
-            if name in ("species", "symbols") and kind == "S":
+            if name in _SYMBOLS and kind == "S":
                 break
             column += count
         else:
@@ -151,7 +203,10 @@ def with_elements(lines: list[str], path: Path, where: str) -> Sequence[str]:
 
 def not_an_element(symbol: str, where: str) -> StructureError:
     """The error about a sign that stands where a chemical symbol should."""
-    if symbol.isdigit():
+    bare = symbol.strip("()[]^0123456789-+")
+    if bare.capitalize() in ISOTOPES or re.fullmatch(r"\W?[0-9]+\W?[A-Z][a-z]?\W?", symbol):
+        why, todo = "an isotope?", f"write the symbol of the element, {_element(bare)}"
+    elif symbol.isdigit():
         why = "a number may be an atomic number or a type of LAMMPS"
         todo = "write the symbols; atomic numbers go under Z:I:1 in Properties"
     elif re.fullmatch(r"[A-Za-z]{1,2}[0-9]+.*", symbol):
@@ -160,6 +215,10 @@ def not_an_element(symbol: str, where: str) -> StructureError:
         why, todo = "a dummy or ghost atom, or a name?", "take dummy and ghost atoms out, or write the symbol"
     return StructureError(
         f"{where}: {symbol[:40]!r} is no element's symbol ({why})",
-        expected="chemical symbols H to Og (D and T are read as H)",
+        expected="chemical symbols H to Og (in xyz D and T are read as H)",
         todo=todo,
     )
+
+
+def _element(symbol: str) -> str:
+    return "H for D, T and 2H" if symbol.capitalize() in (*ISOTOPES, "H") else symbol
