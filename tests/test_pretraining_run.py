@@ -17,13 +17,13 @@ from ase.build import molecule as ase_molecule
 from ase.io import write
 
 from surveyor.errors import ConfigError, PotentialError, TrainingError
+from surveyor.lab.pretraining.dynamics import run_dynamics, scan_pairs
+from surveyor.lab.pretraining.evaluate import errors
+from surveyor.lab.pretraining.fit import fit, trainer_options
+from surveyor.lab.pretraining.recipe import Recipe, load_recipe
+from surveyor.lab.pretraining.start import check_start
 from surveyor.potentials import open_potential
 from surveyor.potentials.mace.run import run_mace_trainer
-from surveyor.pretraining.dynamics import run_dynamics, scan_pairs
-from surveyor.pretraining.evaluate import errors
-from surveyor.pretraining.fit import fit, trainer_options
-from surveyor.pretraining.recipe import Recipe, load_recipe
-from surveyor.pretraining.start import check_start
 from surveyor.types import Labels
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -291,7 +291,7 @@ def test_interrupted_dynamics_end_as_if_they_had_not_been(
 def test_smoke_recipe_end_to_end(tmp_path: Path) -> None:
     from mace.calculators import MACECalculator
 
-    from surveyor.pretraining.run import pretrain
+    from surveyor.lab.pretraining.run import pretrain
 
     recipe = load_recipe(EXAMPLES / "pretrain-smoke.yaml")
     stages: list[str] = []

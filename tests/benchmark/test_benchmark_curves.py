@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surveyor.benchmark.curves import (
+from surveyor.lab.benchmark.curves import (
     Curves,
     Needed,
     _needed,

@@ -12,12 +12,12 @@ from ase import Atoms
 from ase.build import molecule
 
 from conftest import DATA, data_file, emt_labelled, rattled
-from surveyor.benchmark.schema import TaskSpec
-from surveyor.benchmark.tasks import KINDS, prepare, read_task
-from surveyor.benchmark.tasks.frames import Frames, near_zero
-from surveyor.benchmark.tasks.paths import along, interpolated
-from surveyor.benchmark.tasks.rdb7 import _shared, reaction_family
 from surveyor.errors import ConfigError, StructureError
+from surveyor.lab.benchmark.schema import TaskSpec
+from surveyor.lab.benchmark.tasks import KINDS, prepare, read_task
+from surveyor.lab.benchmark.tasks.frames import Frames, near_zero
+from surveyor.lab.benchmark.tasks.paths import along, interpolated
+from surveyor.lab.benchmark.tasks.rdb7 import _shared, reaction_family
 from surveyor.structures import has_labels, structure_id, write_structures
 from surveyor.structures.labels import ENERGY_KEY
 
