@@ -7,7 +7,6 @@ inputs/labels-002.extxyz
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from surveyor.campaign.inputs import FOLDER, check_inputs, content_of
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import read_campaign
 from surveyor.errors import CampaignError, notice
-from surveyor.labelling.journal import append_durably
+from surveyor.labelling.journal import Lines
 from surveyor.structures.identity import structure_id
 from surveyor.structures.label_keys import (
     LabelledFrames,
@@ -71,6 +70,9 @@ class Extension:
         return f"{self.frames} {what}, {self.source}, from round {self.round} on"
 
 
+_EXTENSION: TypeAdapter[Extension] = TypeAdapter(Extension)
+
+
 @dataclass(frozen=True)
 class LongerPool:
     """A pool with what was added to it behind it, so that positions in it stay what they were."""
@@ -88,28 +90,25 @@ def read_extensions(folder: Path) -> tuple[Extension, ...]:
     Raises:
         CampaignError: the record is damaged.
     """
-    path = folder / EXTENSIONS
-    if not path.is_file():
-        return ()
-    content = path.read_bytes()
-    found: list[Extension] = []
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):  # the rest: torn
-        try:
-            entry = TypeAdapter(Extension).validate_python(json.loads(line))
-        except (ValueError, ValidationError) as error:
-            raise _damaged(path, number) from error
-        if entry.number != number or entry.kind not in (POOL, LABELS):
-            raise _damaged(path, number)
-        found.append(entry)
-    return tuple(found)
+    lines = Lines(folder / EXTENSIONS, _extension, read_only=True)
+    expected = enumerate(lines.entries, 1)
+    wrong = [*lines.damaged, *(number for number, entry in expected if entry.number != number)]
+    if wrong:
+        raise CampaignError(
+            f"{lines.path}, line {min(wrong)} is damaged",
+            expected="what surveyor extend wrote",
+            todo="restore it from a copy",
+        )
+    return tuple(lines.entries)
 
 
-def _damaged(path: Path, number: int) -> CampaignError:
-    return CampaignError(
-        f"{path}, line {number} is damaged",
-        expected="what surveyor extend wrote",
-        todo="restore it from a copy",
-    )
+def _extension(line: bytes) -> Extension | None:
+    """What a line of the record says, or None."""
+    try:
+        entry = _EXTENSION.validate_json(line)
+    except ValidationError:
+        return None
+    return entry if entry.kind in (POOL, LABELS) else None
 
 
 def _keep(
@@ -137,13 +136,7 @@ def _keep(
         raise CampaignError(
             f"{source}: its structures do not survive extended xyz", todo="take odd keys out of its frames"
         )
-    path = folder / EXTENSIONS
-    end = 0
-    if path.is_file():
-        end = path.read_bytes().rfind(b"\n") + 1
-        with path.open("r+b") as file:
-            file.truncate(end)
-    append_durably(path, (json.dumps(asdict(entry), ensure_ascii=False) + "\n").encode(), end)
+    Lines(folder / EXTENSIONS, _extension).append(asdict(entry))
     return entry
 
 
