@@ -61,9 +61,14 @@ class Extension:
     method: str = ""
     time: float = 0.0
 
+    @property
+    def name(self) -> str:
+        """`pool-001` and the like."""
+        return f"{self.kind}-{self.number:03d}"
+
     def path(self, folder: Path) -> Path:
         """Where its structures lie."""
-        return folder / FOLDER / f"{self.kind}-{self.number:03d}.extxyz"
+        return folder / FOLDER / f"{self.name}.extxyz"
 
     def __str__(self) -> str:
         what = "structures to choose from" if self.kind == POOL else f"labels of one's own ({self.method})"
@@ -140,39 +145,35 @@ def _keep(
     return entry
 
 
-def extended_pool(
+def pool_parts(
     folder: Path, pool: Iterable[Atoms], elements: Sequence[int] | None = None
-) -> Iterable[Atoms]:
-    """The pool with all that was added to it."""
+) -> dict[str, Iterable[Atoms]]:
+    """The pool, and all that was added to it, by name."""
     added = [entry for entry in read_extensions(folder) if entry.kind == POOL]
-    if not added:
-        return pool
-    return LongerPool([pool, *(_StoredPool(folder, entry, elements) for entry in added)])
+    return {"pool": pool, **{entry.name: StructureFile(entry.path(folder), elements) for entry in added}}
 
 
-@dataclass(frozen=True)
-class _StoredPool:
-    folder: Path
-    entry: Extension
-    elements: Sequence[int] | None
-
-    def __iter__(self) -> Iterator[Atoms]:
-        yield from StructureFile(self.entry.path(self.folder), self.elements)
+def extended_pool(folder: Path, pool: Iterable[Atoms]) -> Iterable[Atoms]:
+    """The pool with all that was added to it."""
+    return LongerPool(tuple(pool_parts(folder, pool).values()))
 
 
-def own_labels(folder: Path, before: int | None = None) -> LabelledFrames:
-    """The labels of one's own, those added before a round or all.
+def labels_in(folder: Path, entry: Extension) -> LabelledFrames:
+    """What an addition of labels holds."""
+    frames = list(read_structures(entry.path(folder)))
+    return LabelledFrames(
+        [atoms for atoms in frames if not is_isolated_atom(atoms)],
+        [atoms for atoms in frames if is_isolated_atom(atoms)],
+    )
 
-    Raises:
-        CampaignError: a file is not what was added.
-    """
-    structures: list[Atoms] = []
-    isolated: list[Atoms] = []
-    for entry in read_extensions(folder):
-        if entry.kind == LABELS and (before is None or entry.round <= before):
-            for atoms in read_structures(entry.path(folder)):
-                (isolated if is_isolated_atom(atoms) else structures).append(atoms)
-    return LabelledFrames(structures, isolated)
+
+def own_labels(folder: Path) -> LabelledFrames:
+    """All labels of one's own that were added."""
+    found = [labels_in(folder, entry) for entry in read_extensions(folder) if entry.kind == LABELS]
+    return LabelledFrames(
+        [atoms for frames in found for atoms in frames.structures],
+        [atoms for frames in found for atoms in frames.isolated],
+    )
 
 
 def check_extensions(folder: Path) -> None:

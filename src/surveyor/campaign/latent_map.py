@@ -116,6 +116,21 @@ def write_map(
         np.savez_compressed(file, allow_pickle=False, explained=explained, **arrays)
 
 
+def keep_map(
+    folder: Path,
+    pool: Featurised,
+    start: Featurised,
+    test: Featurised,
+    structures: dict[str, Iterable[Atoms]],
+    *,
+    seed: int,
+) -> None:
+    """The same, unless the map is there and is of as many pool and start structures."""
+    found = read_map(folder)
+    if found is None or (len(found.pool), len(found.start)) != (len(pool), len(start)):
+        write_map(folder, pool, start, test, structures, seed=seed)
+
+
 def read_map(folder: Path) -> LatentMap | None:
     """The map of a campaign; None where it has none yet.
 
