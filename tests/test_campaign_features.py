@@ -12,7 +12,7 @@ from ase import Atoms
 
 from conftest import emt_labelled, rattled
 from surveyor.campaign import Campaign, Control, Plan
-from surveyor.campaign.extension import extend
+from surveyor.campaign.extending import extend
 from surveyor.campaign.records import read_picks
 from surveyor.errors import Notice
 from surveyor.features import Tangent

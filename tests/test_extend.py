@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from conftest import emt_labelled, rattled
 from surveyor.campaign import Campaign, CampaignLock, Control
-from surveyor.campaign.extension import EXTENSIONS, extend, read_extensions
+from surveyor.campaign.extending import extend
+from surveyor.campaign.extension import EXTENSIONS, read_extensions
 from surveyor.campaign.records import read_picks
 from surveyor.cli import app
 from surveyor.errors import CampaignError, Notice, StructureError

@@ -16,7 +16,7 @@ from surveyor.campaign.candidates import CandidatePool
 from surveyor.campaign.evaluation import residual_std, test_figures
 from surveyor.campaign.forgetting import forgetting
 from surveyor.campaign.given import Given
-from surveyor.campaign.latent_map import keep_map
+from surveyor.campaign.latent_map import write_map
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -285,4 +285,4 @@ class Campaign:
             "start": [self.given.start[name] for name in start.ids],
             "test": self.plan.test,
         }
-        keep_map(self.folder, self.pool.featurised, start, self.pool.test, structures, seed=self.plan.seed)
+        write_map(self.folder, self.pool.featurised, start, self.pool.test, structures, seed=self.plan.seed)

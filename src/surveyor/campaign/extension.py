@@ -1,4 +1,4 @@
-"""What was added to a campaign after its start: structures to choose from, and labels of one's own.
+"""The record of what was added to a campaign after its start: structures to choose from, labels of one's own.
 
 extensions.jsonl           one line each, append-only: what, from where, when, in which round
 inputs/pool-001.extxyz     the structures themselves, as they were when they were added
@@ -15,18 +15,12 @@ from pathlib import Path
 from ase import Atoms
 from pydantic import TypeAdapter, ValidationError
 
-from surveyor.campaign.inputs import FOLDER, check_inputs, content_of
-from surveyor.campaign.plan import Plan
-from surveyor.campaign.records import read_campaign
-from surveyor.errors import CampaignError, notice
+from surveyor.campaign.inputs import FOLDER, content_of
+from surveyor.errors import CampaignError
 from surveyor.labelling.journal import Lines
-from surveyor.structures.identity import structure_id
 from surveyor.structures.label_keys import (
     LabelledFrames,
     is_isolated_atom,
-    read_labelled,
-    reference_energies,
-    without_acting_keys,
 )
 from surveyor.structures.reading import read_structures
 from surveyor.structures.source import StructureFile
@@ -116,7 +110,7 @@ def _extension(line: bytes) -> Extension | None:
     return entry if entry.kind in (POOL, LABELS) else None
 
 
-def _keep(
+def keep_extension(
     folder: Path, kind: str, frames: Sequence[Atoms], *, source: Path, number: int, method: str = ""
 ) -> Extension:
     """Copy the structures into the campaign, then record them.
@@ -167,15 +161,6 @@ def labels_in(folder: Path, entry: Extension) -> LabelledFrames:
     )
 
 
-def own_labels(folder: Path) -> LabelledFrames:
-    """All labels of one's own that were added."""
-    found = [labels_in(folder, entry) for entry in read_extensions(folder) if entry.kind == LABELS]
-    return LabelledFrames(
-        [atoms for frames in found for atoms in frames.structures],
-        [atoms for frames in found for atoms in frames.isolated],
-    )
-
-
 def check_extensions(folder: Path) -> None:
     """Raise CampaignError if a file of an addition is missing, or holds something else than was added."""
     for entry in read_extensions(folder):
@@ -186,74 +171,3 @@ def check_extensions(folder: Path) -> None:
                 expected="the file as surveyor extend wrote it",
                 todo=f"restore it, from a copy or from {entry.source}",
             )
-
-
-def extend(
-    folder: Path, plan: Plan, *, pool: Path | None = None, labels: Path | None = None, method: str = ""
-) -> list[Extension]:
-    """Add structures to choose from, or labels of one's own, to a campaign; its lock is held.
-
-    All of it is checked before any of it is kept.
-
-    Args:
-        folder: of the campaign.
-        plan: its plan.
-        pool: a file of structures; those that the campaign has already are left out.
-        labels: a file of labelled structures, which join the start set.
-        method: how the labels were made, in words.
-
-    Raises:
-        CampaignError: a structure is in the test set, or none is new; labels without a method.
-        StructureError: a file cannot be used.
-    """
-    number = len(read_campaign(folder).rounds)
-    elements = plan.potential.elements
-    check_inputs(folder, plan.sources)
-    check_extensions(folder)
-    new: list[tuple[str, Path, list[Atoms]]] = []
-    if pool is not None:
-        found = (without_acting_keys(atoms) for atoms in StructureFile(pool, elements))
-        new.append((POOL, pool, _new(plan, POOL, LabelledFrames(list(found)), folder, pool)))
-    if labels is not None:
-        if not method.strip():
-            raise CampaignError(
-                f"{labels.name}: labels without a word on how they were made",
-                expected="the method: labels of two methods must not mix",
-                todo="--method 'wB97X-D3/def2-TZVP, ORCA 6', say",
-            )
-        frames = read_labelled(labels, elements)
-        reference_energies([*plan.isolated, *own_labels(folder).isolated, *frames.isolated])
-        new.append((LABELS, labels, _new(plan, LABELS, frames, folder, labels)))
-    words = {POOL: "", LABELS: method.strip()}
-    return [
-        _keep(folder, kind, frames, source=path, number=number, method=words[kind])
-        for kind, path, frames in new
-    ]
-
-
-def _new(plan: Plan, kind: str, frames: LabelledFrames, folder: Path, source: Path) -> list[Atoms]:
-    """What of a file is new to the campaign; isolated atoms are no choice, and none of them a repetition."""
-    mine = [*frames.structures, *frames.isolated]
-    ids = [structure_id(atoms) for atoms in mine]
-    test = {structure_id(atoms) for atoms in plan.test}
-    if leaked := [number for number, name in enumerate(ids) if name in test]:
-        raise CampaignError(
-            f"{source.name}: {len(leaked)} of its structures are in the test set (first: {ids[leaked[0]]})",
-            expected="structures that no error is measured on",
-            todo="take them out of the file",
-        )
-    others = extended_pool(folder, plan.pool) if kind == POOL else ()
-    known = {structure_id(a) for a in (*plan.start, *own_labels(folder).structures, *others)}
-    new = []
-    for name, atoms in zip(ids, mine, strict=True):
-        if name not in known or (kind == LABELS and is_isolated_atom(atoms)):
-            known.add(name)
-            new.append(atoms)
-    if not new:
-        raise CampaignError(
-            f"{source.name}: none of its {len(ids)} structures is new to the campaign",
-            expected="structures that it does not have yet",
-        )
-    if len(new) < len(ids):
-        notice(f"{source.name}: {len(ids) - len(new)} of {len(ids)} structures are there already: left out")
-    return new

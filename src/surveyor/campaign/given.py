@@ -85,14 +85,19 @@ class Given:
         }
         return {name: atoms for name, atoms in self.start.items() if name not in later}
 
+    @property
+    def isolated(self) -> list[Atoms]:
+        """Labelled isolated atoms."""
+        added = (atoms for frames in self._own_labels.values() for atoms in frames.isolated)
+        return [*self.plan.isolated, *added]
+
     def references(self, elements: set[int]) -> dict[int, float]:
         """Reference energies from isolated atoms, where these cover the elements of the data; else none.
 
         Args:
             elements: of the pool.
         """
-        added = [atoms for frames in self._own_labels.values() for atoms in frames.isolated]
-        found = reference_energies([*self.plan.isolated, *added])
+        found = reference_energies(self.isolated)
         if not found:
             return {}
         labelled = (*self.start.values(), *self.plan.test)
