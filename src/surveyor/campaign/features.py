@@ -15,6 +15,7 @@ from ase import Atoms
 
 from surveyor.acquisition import Featurised
 from surveyor.errors import notice
+from surveyor.structures.writing import write_error
 from surveyor.types import Features
 
 if TYPE_CHECKING:
@@ -93,5 +94,8 @@ def _of_part(
         if not there:
             raise
         notice(f"{error.got}: these features are computed again")
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError as problem:
+            raise write_error(path, problem) from problem
         return featurised()
