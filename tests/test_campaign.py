@@ -116,6 +116,11 @@ def campaign(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) 
     return Campaign(tmp_path / "c", build_plan(config), "emt")
 
 
+def with_plan(campaign: Campaign, **changes: object) -> Campaign:
+    """The campaign, opened again with other settings."""
+    return Campaign(campaign.folder, replace(campaign.plan, **changes), "emt")  # type: ignore[arg-type]
+
+
 def test_ask_tell_advance_by_hand(campaign: Campaign) -> None:
     assert campaign.ask() == {}
     before = campaign.advance()
@@ -154,7 +159,7 @@ def test_a_round_whose_labels_all_failed_says_so(campaign: Campaign) -> None:
 
 def test_a_failed_label_is_tried_again_after_a_pause_and_then_given_up(campaign: Campaign) -> None:
     rules = LabelRules(Retries(times=2, wait=0.1), minimum=0.5)
-    campaign.plan = replace(campaign.plan, label_rules=rules)
+    campaign = with_plan(campaign, label_rules=rules)
     campaign.advance()
     calls: dict[str, list[float]] = {}
     bad, hopeless = list(campaign.ask())[:2]
@@ -185,7 +190,7 @@ def test_a_failed_label_is_tried_again_after_a_pause_and_then_given_up(campaign:
 
 
 def test_a_failure_that_is_final_is_not_tried_again(campaign: Campaign) -> None:
-    campaign.plan = replace(campaign.plan, label_rules=LabelRules(Retries(times=5, wait=1000)))
+    campaign = with_plan(campaign, label_rules=LabelRules(Retries(times=5, wait=1000)))
     campaign.advance()
     names = list(campaign.ask())
     campaign.tell(names[0], Failure("forces of shape (2, 3) for 3 atoms", final=True))
@@ -238,7 +243,7 @@ def test_suspicious_labels_are_held_back_until_they_are_released(campaign: Campa
 
 def test_a_round_records_its_cost_and_the_gain_of_the_next(campaign: Campaign) -> None:
     stopping = Stopping(rounds=3, min_gain=1e-9, core_hours=100)
-    campaign.plan = replace(campaign.plan, stopping=stopping, training_cores=2)
+    campaign = with_plan(campaign, stopping=stopping, training_cores=2)
     before = campaign.advance()
     assert before.core_seconds == {}
     assert before.predicted_gain is not None
@@ -254,9 +259,9 @@ def test_a_round_records_its_cost_and_the_gain_of_the_next(campaign: Campaign) -
         sum(record.core_seconds.values())
     )
     assert campaign.stopped is None
-    campaign.plan = replace(campaign.plan, stopping=replace(stopping, core_hours=180 / 3600))
+    campaign = with_plan(campaign, stopping=replace(stopping, core_hours=180 / 3600))
     assert "core-hour budget used" in str(campaign.stopped)
-    campaign.plan = replace(campaign.plan, stopping=replace(stopping, min_gain=99.0))
+    campaign = with_plan(campaign, stopping=replace(stopping, min_gain=99.0))
     assert "is below 99 %" in str(campaign.stopped)
 
 

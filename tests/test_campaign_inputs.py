@@ -352,8 +352,8 @@ def test_an_old_campaign_goes_on_with_every_label(old: Path) -> None:
     assert open_own(folder / "rounds" / "001", plan.open_potential).fingerprint
     one_round(again)
     assert [record.labels for record in again.rounds] == [4, 7, 10]
-    control = Control(again, method)
-    assert set(control.ledger.structures) <= set(list(control._order)[:5])  # its order is what it was
+    control = Control(again)
+    assert set(control.ledger.structures) <= set(list(control.order)[:5])  # its order is what it was
     assert figures(read_contents(folder))["labels"]["paid"] == 6
 
 

@@ -25,7 +25,7 @@ from surveyor.config import (
 )
 from surveyor.disagreement import UNITS, check_quantity, disagreement, shared_elements
 from surveyor.errors import FeatureError, SelectionError, notice
-from surveyor.features.store import StorableFeatureMap, open_store
+from surveyor.features.store import IN_MEMORY, StorableFeatureMap, open_store
 from surveyor.metrics import residuals
 from surveyor.posterior import check_noise
 from surveyor.prices import prices
@@ -36,10 +36,6 @@ from surveyor.structures import StructureFile, check_elements, structure_id, val
 from surveyor.structures.copies import copies_left_out
 from surveyor.structures.labels import has_labels, without_marks
 from surveyor.types import FeatureMap, Features, FloatArray, Potential, StructureSource
-
-IN_MEMORY = 4 * 2**30
-"""Rows of a store that take more bytes than this stay on disk and are read as the rule asks for them."""
-
 
 NOISE_FLOOR = 1.05
 """× λ: a second look at what is known already leaves a residual variance of λ."""

@@ -29,7 +29,7 @@ def embed(
     """
     with guarded():
         from surveyor.config import FEATURES, GEOMETRIC, FeatureConfig, build_features, check_name
-        from surveyor.features.store import embed as write_store
+        from surveyor.features.embedding import embed as write_store
         from surveyor.potentials import open_potential
         from surveyor.structures import StructureFile
 

@@ -36,7 +36,7 @@ def extend(
     """
     with guarded():
         from surveyor.campaign import CampaignLock, read_campaign
-        from surveyor.campaign.extension import extend as add
+        from surveyor.campaign.extending import extend as add
         from surveyor.config import build_plan, load_campaign
         from surveyor.errors import CampaignError
 

@@ -130,7 +130,6 @@ def build_plan(config: CampaignConfig) -> Plan:
     """
     from surveyor.potentials import open_potential
     from surveyor.potentials.base import Shiftable, Trainable, require
-    from surveyor.potentials.references import shifted_to
 
     potential = open_potential(config.model, config.device, head=config.head)
     trainable = require(potential, Trainable, "a campaign trains its potential")
@@ -149,8 +148,6 @@ def build_plan(config: CampaignConfig) -> Plan:
     seen = (pool, start.structures, test.structures, target)
     return Plan(
         potential=potential,
-        open_potential=_reopener(potential.family, config.device),
-        shift_references=shifted_to,
         feature_map=build_features(potential, config.features, config.seed, *seen),
         rule=build_rule(config.selection),
         noise=config.selection.noise,
@@ -169,6 +166,7 @@ def build_plan(config: CampaignConfig) -> Plan:
         label_rules=build_label_rules(config.labels),
         training_cores=training.threads or os.cpu_count() or 1,
         valid_fraction=training.valid_fraction,
+        device=config.device,
         seed=config.seed,
     )
 
@@ -229,9 +227,3 @@ def _generic_file(config: CampaignConfig) -> Path | None:
 def _generic(config: CampaignConfig, potential: Potential) -> Sequence[Atoms]:
     """The sample on which forgetting is measured; none where it is switched off or nothing is at hand."""
     return _labelled(_generic_file(config), potential).structures
-
-
-def _reopener(family: str, device: str | None) -> Callable[[Path], Potential]:
-    from surveyor.potentials import open_potential
-
-    return lambda path: open_potential(f"{family}:{path}", device)

@@ -31,6 +31,8 @@ BYTES_AN_ATOM = 130
 """Of a labelled frame in extended xyz."""
 MODELS_A_ROUND = 4
 """The round's model, and the trainer's checkpoint, model and compiled model."""
+FLOAT32 = 4
+"""Bytes of a number in the features that a campaign keeps."""
 SPARE = 3
 """× the estimate: below, a warning."""
 SAME_FORCE = 0.05
@@ -171,7 +173,7 @@ def validation(config: CampaignConfig, start: Dataset | None) -> Verdict:
 
 
 def needed_bytes(config: CampaignConfig, pool: Dataset, start: Dataset | None) -> int:
-    """rounds × (4 models + frames of the round) + journal; a frame has 130 bytes an atom."""
+    """rounds × (4 models + frames of the round) + journal + features; a frame has 130 bytes an atom."""
     size = float(np.mean([len(atoms) for atoms in pool.structures]))
     planned = planned_labels(config)
     labels = len(pool) if planned is None else min(planned, len(pool))
@@ -180,7 +182,8 @@ def needed_bytes(config: CampaignConfig, pool: Dataset, start: Dataset | None) -
     known = 0 if start is None else len(start)
     path = builtin_path() if config.model == BUILTIN else Path(config.model)
     model = path.stat().st_size if path.is_file() else 50_000_000
-    return int(rounds * (MODELS_A_ROUND * model + frame * (known + labels)) + frame * labels)
+    rows = FLOAT32 * config.features.dim * (known + len(pool))
+    return int(rounds * (MODELS_A_ROUND * model + frame * (known + labels)) + frame * labels + rows)
 
 
 def free_bytes(folder: Path) -> int:

@@ -19,7 +19,7 @@ from surveyor.campaign.validation import split_validation
 from surveyor.config.build import trainer_settings
 from surveyor.features.probes import directions
 from surveyor.lab.benchmark import maps
-from surveyor.lab.benchmark.once import once
+from surveyor.lab.benchmark.cached import cached
 from surveyor.lab.benchmark.schema import LearnerSpec, MapSpec
 from surveyor.lab.benchmark.tasks import Task
 from surveyor.linearised import Rows, fit, shift_references
@@ -72,7 +72,7 @@ def predictions(
     def work() -> None:
         save_labels(path, [label for part in parts for label in potential.predict(task.part(part))], 0.0)
 
-    once(path, work)
+    cached(path, work)
     found, _ = load_labels(path)
     ends = np.cumsum([0, *(len(task.part(part)) for part in parts)])
     return {part: found[ends[i] : ends[i + 1]] for i, part in enumerate(parts)}
@@ -252,7 +252,7 @@ class FineTuningLearner:
     ) -> Learnt:
         path = self.path(labelled, seed, pool, model)
         kept = path.with_suffix(".model") if model else None
-        once(path, lambda: self._train(labelled, seed, pool, path, kept))
+        cached(path, lambda: self._train(labelled, seed, pool, path, kept))
         found, seconds = load_labels(path)
         n = len(self.task.test)
         return Learnt(found[:n], seconds, pool=found[n:] if pool else None, model=kept)

@@ -15,7 +15,7 @@ from scipy.linalg import eigh
 
 from surveyor.acquisition import Featurised, featurise
 from surveyor.features.store import StorableFeatureMap
-from surveyor.lab.benchmark.once import once
+from surveyor.lab.benchmark.cached import cached
 from surveyor.lab.benchmark.schema import MapSpec
 from surveyor.lab.benchmark.tasks import Task
 from surveyor.potentials import open_potential
@@ -103,7 +103,7 @@ def rows(
         potential: with the weights that the specification asks for.
     """
     path = rows_path(task, spec, potential.fingerprint, parts, cache)
-    once(path, lambda: _compute(task, spec, potential, parts, path))
+    cached(path, lambda: _compute(task, spec, potential, parts, path))
     with np.load(path) as stored:
         whole = Features(stored["values"], stored["owner"].astype(np.intp), int(stored["n_structures"]))
         seconds = float(stored["seconds"])

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from surveyor.config import LabelConfig, calculator_spec
 from surveyor.errors import LabellingError
-from surveyor.lab.benchmark.once import once
+from surveyor.lab.benchmark.cached import cached
 from surveyor.labelling import compute
 from surveyor.labelling.results import read_result, write_result
 from surveyor.structures import labels_of
@@ -46,7 +46,7 @@ class Oracle:
             self.computed += 1
             write_result(path, compute(spec, atoms))
 
-        once(path, work)
+        cached(path, work)
         try:
             return read_result(path, len(atoms))
         except ValueError as error:

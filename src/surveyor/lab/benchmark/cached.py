@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def once(path: Path, work: Callable[[], object]) -> None:
+def cached(path: Path, work: Callable[[], object]) -> None:
     """Call `work`, which writes `path` as a whole, unless the file is there; others wait for it meanwhile.
 
     The system lets go of the lock when the process that holds it dies, and the next in line does the work.
