@@ -88,11 +88,11 @@ def _print(findings: Sequence[Finding]) -> None:
             subject = finding.subject
             table.add_section()
             table.add_row("", "", f"[bold]{escape(subject)}[/bold]")
-        todo = f"\n→ {finding.todo}" if finding.todo else ""
-        table.add_row(
-            f"[{STYLES[finding.level]}]{finding.level}[/]", finding.check, escape(finding.found + todo)
-        )
+        verdict = finding.verdict
+        todo = f"\n→ {verdict.todo}" if verdict.todo else ""
+        level = f"[{STYLES[verdict.level]}]{verdict.level}[/]"
+        table.add_row(level, finding.check, escape(verdict.found + todo))
     console = Console()
     console.print(table)
-    counts = Counter(finding.level.value for finding in findings)
+    counts = Counter(finding.verdict.level.value for finding in findings)
     console.print(", ".join(f"{counts[level]} {level}" for level in STYLES if counts[level]))

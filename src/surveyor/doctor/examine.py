@@ -49,7 +49,7 @@ def examine(wanted: Examination, progress: Progress) -> Iterator[Finding]:
         try:
             config, folder = read_campaign_file(wanted.campaign)
         except SurveyorError as problem:
-            yield Finding.of(wanted.campaign.resolve().name, "configuration", fault(problem))
+            yield Finding(wanted.campaign.resolve().name, "configuration", fault(problem))
     model = wanted.model or (config.model if config else BUILTIN)
     potential: Potential | None = None
     try:
@@ -59,7 +59,7 @@ def examine(wanted: Examination, progress: Progress) -> Iterator[Finding]:
             head=config.head if config and model == config.model else None,
         )
     except PotentialError as problem:
-        yield Finding.of(f"model {Path(model).name}", "opens", fault(problem))
+        yield Finding(f"model {Path(model).name}", "opens", fault(problem))
     if potential is not None:
         progress.start("measuring the errors on held-out frames")
         yield from check_card(model, potential)

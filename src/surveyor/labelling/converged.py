@@ -121,28 +121,22 @@ class Convergence:
     whole: str | None = None
     steps: tuple[str | None, ...] = ()
 
-    def of(self, frame: int) -> str | None:
-        """Why this frame is no result, or None."""
+    def of(self, frame: int = -1) -> str | None:
+        """Why this frame is no result, or None; of VASP an ionic step, of others the whole."""
         if self.steps and -len(self.steps) <= frame < len(self.steps):
             return self.steps[frame]
         return self.whole
 
 
-def unconverged(path: Path, format: str | None = None, frame: int = -1) -> str | None:
-    """Why a program's output is no result, or None where it does not say so.
+def convergence(path: Path, format: str | None = None) -> Convergence:
+    """What a program's output says of its convergence; read in pieces, so that its size does not matter.
 
     Args:
         format: as ASE names it, where it is known; the content decides what program it is.
-        frame: the ionic step, for VASP; other programs are judged as a whole.
 
     Raises:
         StructureError, OSError, EOFError, zlib.error, lzma.LZMAError: it cannot be read.
     """
-    return convergence(path, format).of(frame)
-
-
-def convergence(path: Path, format: str | None = None) -> Convergence:
-    """What an output says of its convergence; read in pieces, so that its size does not matter."""
     if format in DATA_FORMATS:
         return Convergence()
     if format in ("turbomole-gradient", "turbomole"):

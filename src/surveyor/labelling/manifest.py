@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from surveyor.errors import LabellingError
 from surveyor.labelling.labeller import labeller_of
+from surveyor.labelling.names import ID
 from surveyor.structures.writing import atomic_write
 from surveyor.types import Labeller
 
@@ -35,7 +36,7 @@ class Manifest(BaseModel):
     schema_: Literal[1] = 1
     method: str
     computed_by: str
-    ids: frozenset[Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]]
+    ids: frozenset[Annotated[str, StringConstraints(pattern=f"^{ID}$")]]
 
 
 def begin(folder: Path, labeller: Labeller, ids: Collection[str]) -> Labeller:
@@ -101,6 +102,6 @@ def _of_journal(folder: Path, labeller: Labeller) -> Labeller:
 def _other_method(folder: Path, before: str, now: str) -> LabellingError:
     return LabellingError(
         f"{folder} was begun with the method {before}; the method is now {now}",
-        expected="one method an output: code, version, settings, and files that they name",
+        expected="one method per output: code, version, settings, and files that they name",
         todo=TODO,
     )

@@ -22,9 +22,11 @@ from ase import Atoms
 
 from surveyor.errors import StructureError
 from surveyor.labelling.converged import Convergence, convergence
+from surveyor.structures.identity import MOMENTS
+from surveyor.structures.labels import FORCES_KEY
 from surveyor.structures.reading import read_all_that_can
 
-KEPT_ARRAYS = ("REF_forces", "initial_magmoms", "initial_charges")
+KEPT_ARRAYS = (FORCES_KEY, *MOMENTS)
 KEPT_RESULTS = ("energy", "free_energy", "forces", "stress")
 
 

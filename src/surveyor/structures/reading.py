@@ -12,7 +12,7 @@ from surveyor.errors import Notice, StructureError, SurveyorError
 from surveyor.structures.archives import check_file, damage, inner_name, open_bytes, open_text
 from surveyor.structures.foreign import is_dump, read_foreign
 from surveyor.structures.validation import validate
-from surveyor.structures.xyz import cut, parse_frame, read_xyz
+from surveyor.structures.xyz import cut, parse, read_xyz
 
 _XYZ_SUFFIXES = (".extxyz", ".xyz", ".exyz")
 
@@ -74,7 +74,7 @@ def read_all_that_can(path: Path) -> Iterator[tuple[str, Atoms | StructureError]
         for number, lines in enumerate(cut(stream, path)):
             found: Atoms | StructureError
             try:
-                found = parse_frame(lines, path, f"{path.name}, frame {number}")
+                (found,) = parse([lines], path, number)
             except StructureError as error:
                 found = error
             yield "extxyz", found
