@@ -60,14 +60,15 @@ def doctor(
     Example: surveyor doctor --model my.model
     """
     with guarded():
-        from surveyor.doctor.examine import Examination, examine
+        from surveyor.doctor.examine import examine
         from surveyor.doctor.findings import Level, worst
 
-        wanted = Examination(
-            data=tuple(data or ()), test=test, campaign=campaign, model=model,
-            device=device, seed=seed, time_limit=time_limit,
+        findings = list(
+            examine(
+                make_progress(), data=data or (), test=test, campaign=campaign, model=model,
+                device=device, seed=seed, time_limit=time_limit,
+            )
         )  # fmt: skip
-        findings = list(examine(wanted, make_progress()))
         failed = worst(findings) is Level.ERROR
         if as_json:
             rows = [finding.as_dict() for finding in findings]

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from surveyor.config.schema import FeatureConfig, LabelConfig
 from surveyor.errors import ConfigError
-from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import GFN2, CalculatorSpec
 from surveyor.labelling.command import CommandSettings, command_spec
 from surveyor.labelling.dft import PySCFSettings, pyscf_spec
 from surveyor.selection import rules_that_take
 from surveyor.specs import validate
-from surveyor.types import Potential
+from surveyor.types import FeatureMap, Potential
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,25 +41,25 @@ class Represented:
         return self.potential
 
 
-def _tangent(of: Represented, config: FeatureConfig, seed: int) -> StorableFeatureMap:
+def _tangent(of: Represented, config: FeatureConfig, seed: int) -> FeatureMap:
     from surveyor.features.tangent import Tangent
 
     return Tangent(of.pretrained("tangent"), config.parameters, config.dim, seed, normalise="atoms")
 
 
-def _activations(of: Represented, config: FeatureConfig, _: int) -> StorableFeatureMap:
+def _activations(of: Represented, config: FeatureConfig, _: int) -> FeatureMap:
     from surveyor.features.activations import Activations
 
     return Activations(of.pretrained("activations"), layers=config.layers)
 
 
-def _soap(of: Represented, _: FeatureConfig, __: int) -> StorableFeatureMap:
+def _soap(of: Represented, _: FeatureConfig, __: int) -> FeatureMap:
     from surveyor.features.soap import Soap
 
     return Soap(of.elements)
 
 
-FEATURES: dict[str, Callable[[Represented, FeatureConfig, int], StorableFeatureMap]] = {
+FEATURES: dict[str, Callable[[Represented, FeatureConfig, int], FeatureMap]] = {
     "tangent": _tangent,
     "activations": _activations,
     "soap": _soap,

@@ -170,7 +170,7 @@ def validation(config: CampaignConfig, start: Dataset | None) -> Verdict:
 
 
 def needed_bytes(config: CampaignConfig, pool: Dataset, start: Dataset | None) -> int:
-    """rounds × (4 models + frames of the round) + journal; a frame has 130 bytes an atom."""
+    """rounds × (4 models + frames of the round) + journal; a frame has 130 bytes per atom."""
     size = float(np.mean([len(atoms) for atoms in pool.structures]))
     planned = planned_labels(config)
     labels = len(pool) if planned is None else min(planned, len(pool))

@@ -64,15 +64,7 @@ class _Manifest(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class BatchFolder:
-    """An exported batch.
-
-    | field      | meaning                                                         |
-    |------------|-----------------------------------------------------------------|
-    | folder     | where it lies                                                   |
-    | method     | name of the method that the labels are of                       |
-    | campaign   | the campaign's folder, or None                                  |
-    | structures | id → structure                                                  |
-    """
+    """An exported batch: id → structure, for one method, and the folder of its campaign, if there is one."""
 
     folder: Path
     method: str

@@ -28,12 +28,8 @@ DATA_FORMATS = frozenset(
 class Program:
     """How a program's output says that its numbers are no result.
 
-    | field     | meaning                                                       |
-    |-----------|---------------------------------------------------------------|
-    | name      |                                                               |
-    | signature | found at the beginning of its output                          |
-    | bad       | found where the calculation did not converge, or failed       |
-    | end       | found only where it came to its end; None: not asked for      |
+    `signature` stands at the beginning of its output, `bad` where it did not converge or failed, and `end`
+    only where it came to its end (None: not asked for).
     """
 
     name: str

@@ -65,7 +65,7 @@ class LocalEngine:
 
 @dataclass(frozen=True)
 class SlurmEngine:
-    """One Slurm job a label, through executorlib, which keeps each job's number in a file.
+    """One Slurm job per label, through executorlib, which keeps each job's number in a file.
 
     | field      | meaning                                              | unit |
     |------------|------------------------------------------------------|------|

@@ -29,18 +29,11 @@ Judge = Callable[[Sequence[tuple[Atoms, Labels]]], str]
 
 @dataclass
 class Collected:
-    """What a look through results found; ids, and distances in Å.
+    """What a look through results found.
 
-    | field          | meaning                                                              |
-    |----------------|----------------------------------------------------------------------|
-    | new            | id → where its label stands                                          |
-    | known          | id → where the same label stands once more                           |
-    | rejected       | results that were not taken                                          |
-    | passed_over    | files of a folder, or parts of them, that hold nothing readable      |
-    | missing        | ids without a label and without a failure                            |
-    | free_energies  | ids whose label is a free energy, not the energy at zero smearing    |
-    | check          | what the look at units and signs found                               |
-    | largest_offset | largest distance of an atom from its place                           |
+    `new` and `known` say of ids where their labels stand, `missing` has neither label nor failure,
+    `free_energies` are labels whose energy is not the one at zero smearing, `check` is what the look at units
+    and signs found, and `largest_offset` (Å) how far an atom is from its place.
     """
 
     new: dict[str, str] = field(default_factory=dict)

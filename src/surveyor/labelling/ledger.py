@@ -1,4 +1,4 @@
-"""The journal of paid labels: append-only, one sealed frame a label."""
+"""The journal of paid labels: append-only, one sealed frame per label."""
 
 from __future__ import annotations
 
@@ -37,17 +37,15 @@ GROUPS = ("config_type", "reaction")
 class Ledger:
     """Labels of one method, on disk the moment they arrive; never rewritten.
 
-    Opening cuts what an interrupted write has left behind the last whole frame. Everything else that does
-    not fit its seal is an error, and so are fewer labels than were paid for: something other than Surveyor
-    changed the file. `repair` keeps what is whole.
+    Opening cuts what an interrupted write has left behind the last whole frame. Everything else that does not
+    fit its seal, and fewer labels than were paid for, are errors; `repair` keeps what is whole.
 
-    A label in quarantine stays in the journal, for it was paid for; a second journal names it and the reason,
-    until a person releases it.
+    A label in quarantine stays in the journal; a second journal names it and the reason until a person
+    releases it.
 
     Args:
         folder: holds `<method>.extxyz`, `<method>.paid.json` (how many labels), `<method>.failures.jsonl` and
             `<method>.quarantine.jsonl`.
-        method: name of code and settings.
         read_only: open without cutting, and refuse to append.
         paid: labels that were paid for so far, as far as the caller knows.
 

@@ -23,12 +23,7 @@ TODO = "name another output (-o), or the calculator, settings and structures of 
 class Manifest(BaseModel):
     """What an output was begun with.
 
-    | field       | meaning                                                                          |
-    |-------------|----------------------------------------------------------------------------------|
-    | schema      | of this file                                                                     |
-    | method      | name of the journal                                                              |
-    | computed_by | name of what computes; another one where an earlier version began the journal    |
-    | ids         | structures that it was asked about                                               |
+    `method` names the journal, `computed_by` what computes: another name where an earlier version began it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

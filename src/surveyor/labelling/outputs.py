@@ -91,7 +91,7 @@ class EnergyOutput(_Strict):
 class RowsOutput(_Strict):
     """Forces or gradient: the lines behind the last match of `after` that match `row`, one behind the other.
 
-    `row` has three groups, x y z of an atom, or one, and then there is a line a component.
+    `row` has three groups, x y z of an atom, or one, and then there is a line per component.
     """
 
     after: PatternText

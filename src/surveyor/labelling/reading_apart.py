@@ -21,7 +21,7 @@ from surveyor.labelling.frames import Frame
 from surveyor.labelling.names import shown
 
 SECONDS = 20.0
-"""A reader that gives no frame for so long is stopped; files of more than 10 MB get a second a MB …"""
+"""A reader that gives no frame for so long is stopped; files of more than 10 MB get a second per MB …"""
 MOST_SECONDS = 600.0
 """… but never more than this."""
 MEMORY = 4 * 2**30

@@ -16,15 +16,7 @@ from surveyor.structures.writing import whole_file, write_error
 
 @dataclass(frozen=True)
 class Repaired:
-    """What became of a journal.
-
-    | field   | meaning                                                        |
-    |---------|----------------------------------------------------------------|
-    | journal | its path                                                       |
-    | labels  | labels that it holds now                                       |
-    | lost    | labels that were on record and of which no whole frame is left |
-    | aside   | the file as it was found; None where there was nothing to mend |
-    """
+    """What became of a journal: labels in it, labels lost, and the damaged file, if it was set aside."""
 
     journal: Path
     labels: int

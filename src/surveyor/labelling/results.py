@@ -33,11 +33,7 @@ REASON = 2000
 class Order:
     """What one result answers: a structure, the method, and this order, not an earlier one of the same.
 
-    | field  | meaning                               |
-    |--------|---------------------------------------|
-    | id     | content hash of the structure         |
-    | method | name of what computes                 |
-    | token  | random; only owner and workers see it |
+    The token is random; only owner and workers see it.
     """
 
     id: str

@@ -2,7 +2,7 @@
 
     <number of atoms>
     <comment> surveyor_seal=<bytes>.<head>.<whole>
-    <one line an atom>
+    <one line per atom>
 
 | part  | meaning                                                                       |
 |-------|-------------------------------------------------------------------------------|

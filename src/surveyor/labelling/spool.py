@@ -1,6 +1,6 @@
 """The hand-over between a worker and the campaign: a finished calculation survives both.
 
-Three small files a structure, in a folder of the method, all of them gone once the label is in the journal:
+Three small files per structure, in a folder of the method, all of them gone once the label is in the journal:
 
     <id>.order   somebody waits for this label: method and a token; a job that finds none has nothing to do
     <id>.claim   somebody computes it: host, process, and a heartbeat (the file's time)

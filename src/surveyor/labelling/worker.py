@@ -34,19 +34,10 @@ from surveyor.types import Failure
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One label to compute.
+    """One label to compute: `cores` threads, and a worker that is killed after `time_limit` s.
 
-    | field      | meaning                                            | unit |
-    |------------|----------------------------------------------------|------|
-    | spool      | folder of the hand-over, the same on every machine |      |
-    | name       | id of the structure                                |      |
-    | method     | name of what computes, which the order names too   |      |
-    | spec       | the calculator                                     |      |
-    | atoms      | the structure                                      |      |
-    | time_limit | the worker is killed after this time               | s    |
-    | cores      | threads of the calculation                         |      |
-    | failed     | where the files of failed calculations are kept    |      |
-    | scratch    | folder of this calculation, on the worker's machine |     |
+    The spool is one folder for all machines, `failed` keeps the files of failed calculations, and `scratch`
+    is a folder of this calculation on the worker's machine.
     """
 
     spool: Path

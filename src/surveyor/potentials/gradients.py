@@ -35,7 +35,7 @@ class GradientPlan:
     | rules    | module name → rule                                                               |
     | spread   | scalar parameters that multiply or shift every node: parameter name → rule        |
     | wanted   | names of the parameters whose gradients are asked for                            |
-    | rest     | those of them that no rule covers: a backward pass a structure                   |
+    | rest     | those of them that no rule covers: a backward pass per structure                 |
     """
 
     model: torch.nn.Module

@@ -36,17 +36,10 @@ class Pick:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """A campaign, its labels, its choices, and its map.
+    """A campaign, its labels, its choices, and its map (None before the first round is done).
 
-    | field   | meaning                                                                              |
-    |---------|--------------------------------------------------------------------------------------|
-    | record  | the finished rounds                                                                  |
-    | metrics | metrics.json of each of them as it stands, with keys that not every campaign writes  |
-    | ledger  | labels and failures                                                                  |
-    | picks   | of all rounds, those of the round in progress too                                    |
-    | map     | where the structures lie; None before the first round is done                        |
-    | extensions | what was added to pool and labels since the start                                 |
-    | config  | the configuration; empty for campaigns that were started from Python                 |
+    The metrics are those of finished rounds, with keys that not every campaign writes; picks and extensions
+    are of the round in progress too; config is empty for campaigns that were started from Python.
     """
 
     folder: Path

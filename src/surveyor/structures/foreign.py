@@ -91,7 +91,7 @@ def _check_occupied(atoms: Atoms, where: str) -> None:
             shares = ", ".join(f"{symbol} {share:g}" for symbol, share in site.items())
             raise StructureError(
                 f"{where}: a site of partial occupancy ({shares})",
-                expected="one whole atom a site",
+                expected="one whole atom per site",
                 todo="make an ordered structure of it, a supercell in which every site is one element",
             )
 

@@ -97,7 +97,7 @@ def _short(value: object) -> str:
 
 
 def check_state(atoms: Atoms, where: str = "structure") -> None:
-    """Refuse charge, spin or initial moments that cannot be; say once a file which keys are not read.
+    """Refuse charge, spin or initial moments that cannot be; say once per file which keys are not read.
 
     Raises:
         StructureError: charge or multiplicity is no whole number, or initial moments are no finite numbers.

@@ -55,10 +55,7 @@ _SAME_ENERGY = 1e-6
 class LabelledFrames:
     """The frames of a labelled file, labels under the `REF_*` keys, and nothing else that a trainer acts on.
 
-    | field      | meaning                                                    |
-    |------------|------------------------------------------------------------|
-    | structures | molecules and crystals                                     |
-    | isolated   | frames of isolated atoms, `config_type=IsolatedAtom`       |
+    Those with `config_type=IsolatedAtom` stand apart.
     """
 
     structures: Sequence[Atoms] = ()

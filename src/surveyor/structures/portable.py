@@ -120,10 +120,7 @@ def _spellings(part: Part, value: object) -> Iterator[object]:
 def _trip(
     atoms: Atoms, parts: Mapping[Part, Any], meant: Mapping[Part, Any] | None = None
 ) -> tuple[str, dict[Part, str]]:
-    """Write and read the frame with these parts.
-
-    Args:
-        meant: what must come back; None: the parts as they are.
+    """Write and read the frame with these parts, of which `meant` must come back, or they as they are.
 
     Returns:
         text, and part → what is wrong with it; empty where everything came back.

@@ -155,7 +155,7 @@ def _parse_one(lines: list[str], path: Path, where: str) -> Atoms:
         described = f"; Properties {text!r}" if text else ""
         raise StructureError(
             f"{where}: cannot be parsed ({reason}{described})",
-            expected="a frame of extended xyz: number of atoms, comment, one row an atom",
+            expected="a frame of extended xyz: number of atoms, comment, one row per atom",
             todo="correct the frame, or take it out",
         ) from error
     return atoms

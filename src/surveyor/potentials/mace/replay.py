@@ -33,13 +33,7 @@ TRAIN_FILE, VALID_FILE = "replay.extxyz", "replay-valid.extxyz"
 
 @dataclass(frozen=True)
 class Mix:
-    """How many structures an epoch holds.
-
-    | field    | meaning                                           |
-    |----------|---------------------------------------------------|
-    | replayed | replay structures that are trained on             |
-    | repeats  | how often each new structure comes in an epoch    |
-    """
+    """How many replayed structures an epoch holds, and how often each new one comes in it."""
 
     replayed: int
     repeats: int
