@@ -223,7 +223,7 @@ def test_contradicting_or_empty_isolated_atoms_are_refused(tmp_path: Path) -> No
         assert reference_energies([*isolated((1,)), *ion]) == {1: ENERGY[1]}
     bad = isolated((8,))
     bad[0].info["REF_energy"] = float("inf")
-    with pytest.raises(StructureError, match="frame 0: the energy of an isolated atom"):
+    with pytest.raises(StructureError, match="frame 0: an isolated atom with the energy"):
         read_labelled(write_structures(tmp_path / "s.extxyz", bad))
 
 

@@ -25,7 +25,7 @@ from surveyor.config import (
 )
 from surveyor.disagreement import UNITS, check_quantity, disagreement, shared_elements
 from surveyor.errors import FeatureError, SelectionError, notice
-from surveyor.features.store import FeatureStore
+from surveyor.features.store import StorableFeatureMap, open_store
 from surveyor.metrics import residuals
 from surveyor.posterior import check_noise
 from surveyor.prices import prices
@@ -219,13 +219,13 @@ def _featurise(
     return found
 
 
-def _from_store(path: Path, feature_map: FeatureMap) -> Featurised:
+def _from_store(path: Path, feature_map: StorableFeatureMap) -> Featurised:
     """Features of a complete store that this feature map could have written.
 
     Raises:
         FeatureError: the store is of another potential or other settings, or not complete.
     """
-    store = FeatureStore(path)
+    store = open_store(path)
     if difference := store.differing(feature_map.settings):
         key, there, now = difference
         raise FeatureError(

@@ -230,9 +230,6 @@ class FeatureMap(Protocol):
 
     @property
     def dim(self) -> int: ...
-    @property
-    def settings(self) -> Mapping[str, object]:
-        """What its rows depend on, its potential included, as JSON holds it."""
 
     def __call__(self, structures: Sequence[Atoms]) -> Features: ...
 

@@ -18,7 +18,7 @@ from surveyor.errors import FeatureError
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.features.rows import divided, part_of
 from surveyor.features.scaling import unit_mean_square
-from surveyor.features.store import FeatureStore, StoredRows, embed
+from surveyor.features.store import StoredRows, embed, open_store
 from surveyor.posterior import Posterior
 from surveyor.potentials.mace import MacePotential
 from surveyor.selection import LCMD, FarthestPoint, MaxVariance, Random, TargetVariance, TopK
@@ -62,7 +62,7 @@ def test_store_gives_back_what_the_feature_map_gives(tmp_path: Path, rows: int) 
     store = embed(iter(structures), Composition(rows), tmp_path / "s.zarr", block=5, on_progress=seen.append)
     assert seen == [5, 10, 15, 20, 23]
     wanted = Composition(rows)(structures)
-    found = FeatureStore(tmp_path / "s.zarr").features()
+    found = open_store(tmp_path / "s.zarr").features()
     np.testing.assert_array_equal(found.values, wanted.values)
     np.testing.assert_array_equal(found.owner, wanted.owner)
     assert len(store) == 23
@@ -186,7 +186,7 @@ def test_stopped_in_the_middle_goes_on_to_the_same_bytes(tmp_path: Path) -> None
     for at in (2, 9, 14):
         with pytest.raises(KeyboardInterrupt):
             embed(breaks_off(at), Composition(), tmp_path / "parts", block=4)
-        assert not FeatureStore(tmp_path / "parts").complete
+        assert not open_store(tmp_path / "parts").complete
     embed(structures, Composition(), tmp_path / "parts", block=4)
     assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
 
@@ -215,7 +215,7 @@ def test_killed_at_random_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGKILL
         assert len(list(blocks.glob("0*"))) >= wanted
-    assert not FeatureStore(tmp_path / "parts").complete
+    assert not open_store(tmp_path / "parts").complete
     embed(structures, Composition(2), tmp_path / "parts", block=2)
     assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
 
@@ -256,7 +256,7 @@ def test_other_structures_are_refused(tmp_path: Path) -> None:
 
 def test_not_a_store(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="no feature store"):
-        FeatureStore(tmp_path / "nothing")
+        open_store(tmp_path / "nothing")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     with pytest.raises(FeatureError, match="not empty and no feature store"):

@@ -33,6 +33,7 @@ from surveyor.config.schema import (
 )
 from surveyor.errors import ConfigError, notice
 from surveyor.features.soap import occurring
+from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import (
     CalculatorSpec,
     DaskEngine,
@@ -50,12 +51,12 @@ from surveyor.selection import Given, Shortlist, make_rule
 from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
-from surveyor.types import FeatureMap, Labeller, Potential, Selector
+from surveyor.types import Labeller, Potential, Selector
 
 
 def build_features(
     potential: Potential | None, config: FeatureConfig, seed: int, *sources: Iterable[Atoms]
-) -> FeatureMap:
+) -> StorableFeatureMap:
     """The feature map that the configuration names.
 
     Args:

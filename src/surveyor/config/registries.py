@@ -9,12 +9,13 @@ from pathlib import Path
 
 from surveyor.config.schema import FeatureConfig, LabelConfig
 from surveyor.errors import ConfigError
+from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import GFN2, CalculatorSpec
 from surveyor.labelling.command import CommandSettings, command_spec
 from surveyor.labelling.dft import PySCFSettings, pyscf_spec
 from surveyor.selection import rules_that_take
 from surveyor.specs import validate
-from surveyor.types import FeatureMap, Potential
+from surveyor.types import Potential
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,25 +42,25 @@ class Represented:
         return self.potential
 
 
-def _tangent(of: Represented, config: FeatureConfig, seed: int) -> FeatureMap:
+def _tangent(of: Represented, config: FeatureConfig, seed: int) -> StorableFeatureMap:
     from surveyor.features.tangent import Tangent
 
     return Tangent(of.pretrained("tangent"), config.parameters, config.dim, seed, normalise="atoms")
 
 
-def _activations(of: Represented, config: FeatureConfig, _: int) -> FeatureMap:
+def _activations(of: Represented, config: FeatureConfig, _: int) -> StorableFeatureMap:
     from surveyor.features.activations import Activations
 
     return Activations(of.pretrained("activations"), layers=config.layers)
 
 
-def _soap(of: Represented, _: FeatureConfig, __: int) -> FeatureMap:
+def _soap(of: Represented, _: FeatureConfig, __: int) -> StorableFeatureMap:
     from surveyor.features.soap import Soap
 
     return Soap(of.elements)
 
 
-FEATURES: dict[str, Callable[[Represented, FeatureConfig, int], FeatureMap]] = {
+FEATURES: dict[str, Callable[[Represented, FeatureConfig, int], StorableFeatureMap]] = {
     "tangent": _tangent,
     "activations": _activations,
     "soap": _soap,

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import zarr
@@ -29,14 +29,24 @@ from numpy.typing import NDArray
 from surveyor.errors import FeatureError
 from surveyor.structures.identity import structure_id
 from surveyor.structures.writing import write_error
-from surveyor.types import FeatureMap, Features, FloatArray, IndexArray
+from surveyor.types import Features, FloatArray, IndexArray
 
 FORMAT = 1
 BLOCK = 2048
 
 
+class StorableFeatureMap(Protocol):
+    """A feature map that can say what its rows depend on."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def settings(self) -> Mapping[str, object]: ...
+    def __call__(self, structures: Sequence[Atoms]) -> Features: ...
+
+
 class FeatureStore:
-    """Features on disk, as `embed` wrote them; rows are read when they are asked for.
+    """Features on disk; rows are read when they are asked for.
 
     Raises:
         FeatureError: there is no store at the path, or one of another format.
@@ -120,16 +130,28 @@ class FeatureStore:
 
     def features(self, *, in_memory: bool = True) -> Features:
         """All rows, in the order of the structures: one copy in memory, or read as they are asked for."""
+        if not in_memory:
+            return self._on_disk()
+        numbers = range(self.n_blocks)
+        rows = [int(self._array(number, "values").shape[0]) for number in numbers]
+        values = np.empty((sum(rows), self.dim), dtype=self.dtype)
+        owner: IndexArray = np.empty(sum(rows), dtype=np.intp)
+        row = structure = 0
+        for block in self.blocks():
+            values[row : row + len(block.values)] = block.values
+            owner[row : row + len(block.values)] = block.owner + structure
+            row += len(block.values)
+            structure += block.n_structures
+        return Features(values, owner, structure, finite=True)
+
+    def _on_disk(self) -> Features:
+        rows = StoredRows([self._array(number, "values") for number in range(self.n_blocks)])
         owners: list[IndexArray] = [np.zeros(0, dtype=np.intp)]
         structures = 0
         for number in range(self.n_blocks):
             owners.append(np.asarray(self._array(number, "owner")[:], dtype=np.intp) + structures)
             structures += int(self._array(number, "ids").shape[0])
-        if not structures:
-            return Features(np.empty((0, self.dim), dtype=self.dtype), owners[0], 0, finite=True)
-        rows = StoredRows([self._array(number, "values") for number in range(self.n_blocks)])
-        values = rows[:] if in_memory else cast(FloatArray, rows)
-        return Features(values, np.concatenate(owners), structures, finite=True)
+        return Features(cast(FloatArray, rows), np.concatenate(owners), structures, finite=True)
 
     def _block_path(self, number: int) -> Path:
         return self.path / "blocks" / f"{number:06d}"
@@ -165,9 +187,18 @@ class StoredRows:
         return found
 
 
+def open_store(path: str | Path) -> FeatureStore:
+    """Open a store that `embed` wrote.
+
+    Raises:
+        FeatureError: there is none, or one of another format.
+    """
+    return FeatureStore(path)
+
+
 def embed(
     structures: Iterable[Atoms],
-    feature_map: FeatureMap,
+    feature_map: StorableFeatureMap,
     path: str | Path,
     *,
     block: int = BLOCK,
@@ -178,9 +209,9 @@ def embed(
 
     Args:
         structures: read once, a block at a time; the same ones in the same order when a store is continued.
-        feature_map: what makes the rows; its `settings` are kept beside them.
+        feature_map: any that has `settings`.
         path: the store's folder, made if it is not there.
-        block: structures per block; the memory needed grows with it, not with the number of structures.
+        block: structures a block; the memory needed grows with it, not with the number of structures.
         dtype: of the rows on disk.
         on_progress: called with the number of structures finished so far.
 
@@ -189,7 +220,7 @@ def embed(
         SurveyorError: the folder cannot be written.
     """
     if block < 1:
-        raise FeatureError(f"block={block}", expected="one structure per block or more")
+        raise FeatureError(f"block={block}", expected="one structure a block or more")
     path = Path(path)
     try:
         store = _create_or_open(path, feature_map, block, dtype)
@@ -224,7 +255,7 @@ def _batched(structures: Iterable[Atoms], size: int) -> Iterator[list[Atoms]]:
         yield batch
 
 
-def _create_or_open(path: Path, feature_map: FeatureMap, block: int, dtype: str) -> FeatureStore:
+def _create_or_open(path: Path, feature_map: StorableFeatureMap, block: int, dtype: str) -> FeatureStore:
     settings = json.loads(json.dumps(dict(feature_map.settings)))
     if not (path / "zarr.json").exists():
         if path.exists() and any(entry for entry in path.iterdir() if not entry.name.startswith(".")):

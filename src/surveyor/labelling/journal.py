@@ -94,7 +94,7 @@ def cut(file: IO[bytes], end: int) -> None:
 
 
 class Journal:
-    """One JSON object per line, each about one structure; opening cuts a torn last line.
+    """One JSON object a line, each about one structure; opening cuts a torn last line.
 
     Args:
         path: made with the first entry.

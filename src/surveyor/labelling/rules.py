@@ -15,10 +15,14 @@ from surveyor.labelling.screening import Screening
 
 @dataclass(frozen=True)
 class LabelRules:
-    """When a failed label is tried again, which labels are suspicious, and how many a round needs.
+    """When a failed label is tried again, which labels are held back, and how many a round needs.
 
-    `minimum`: share of a batch that must come for the round to go on; the rest are failures and labels in
-    quarantine.
+    | field     | meaning                                                              |
+    |-----------|----------------------------------------------------------------------|
+    | retries   | of failed labels                                                     |
+    | screening | which labels are suspicious                                          |
+    | minimum   | share of a batch that must come for the round to go on; the rest are |
+    |           | failures and labels in quarantine                                    |
     """
 
     retries: Retries = field(default_factory=Retries)
@@ -28,7 +32,15 @@ class LabelRules:
 
 @dataclass(frozen=True)
 class Harvest:
-    """What came of a batch: labels that failed or are held back, its cost (s × cores), and what to know."""
+    """What came of a batch.
+
+    | field        | meaning                         | unit      |
+    |--------------|---------------------------------|-----------|
+    | failed       | labels that did not come        |           |
+    | quarantined  | labels that are held back       |           |
+    | core_seconds | what the batch cost             | s × cores |
+    | notes        | what a person should know       |           |
+    """
 
     failed: int = 0
     quarantined: int = 0

@@ -29,7 +29,6 @@ from surveyor.structures.labels import (
     FORCES_KEY,
     STRESS_KEY,
     labels_of,
-    numbers,
     without,
     without_labels,
 )
@@ -200,8 +199,18 @@ def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
 
 def _isolated(atoms: Atoms, energy: object, where: str) -> Atoms:
     """An isolated atom needs an energy alone."""
+    try:
+        value = float(energy)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        value = float("nan")
+    if not np.isfinite(value):
+        raise StructureError(
+            f"{where}: an isolated atom with the energy {energy!r}",
+            expected=f"info['{ENERGY_KEY}'], a finite number in eV",
+            todo="take the frame out, or give its energy",
+        )
     bare = without_labels(atoms)
-    bare.info[ENERGY_KEY] = float(numbers(energy, (), f"{where}: the energy of an isolated atom"))
+    bare.info[ENERGY_KEY] = value
     return bare
 
 

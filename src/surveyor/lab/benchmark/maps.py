@@ -14,13 +14,14 @@ import numpy as np
 from scipy.linalg import eigh
 
 from surveyor.acquisition import Featurised, featurise
+from surveyor.features.store import StorableFeatureMap
 from surveyor.lab.benchmark.once import once
 from surveyor.lab.benchmark.schema import MapSpec
 from surveyor.lab.benchmark.tasks import Task
 from surveyor.potentials import open_potential
 from surveyor.potentials.base import Redrawable, require
 from surveyor.structures.writing import whole_file
-from surveyor.types import FeatureMap, Features, Float64Array, FloatArray, Potential
+from surveyor.types import Features, Float64Array, FloatArray, Potential
 
 RANDOM_SEED = 0
 """Of the weights of the randomly initialised potential."""
@@ -42,7 +43,7 @@ def random_twin(model: str, device: str | None, head: str | None) -> Potential:
     return twin.with_random_weights(RANDOM_SEED)
 
 
-def build_map(spec: MapSpec, potential: Potential, elements: Sequence[int]) -> FeatureMap:
+def build_map(spec: MapSpec, potential: Potential, elements: Sequence[int]) -> StorableFeatureMap:
     """The feature map that a specification describes.
 
     Args:
