@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.io import read
 
 from conftest import rattled
+from surveyor.keeper import LINUX
 from surveyor.labelling import CalculatorSpec, EngineLabeller, LocalEngine, worker
-from surveyor.labelling.keeper import LINUX
 from surveyor.labelling.scratch import FILES, KEPT, KEPT_BYTES, LOG, keep
 from surveyor.structures import structure_id, write_structures
 from surveyor.types import Failure, Labels
