@@ -176,8 +176,6 @@ def dataset_of(name: str, structures: Sequence[Atoms], role: Role, *, complete: 
 
 
 def _id_or_nothing(atoms: Atoms) -> str:
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        return ""
     try:
         return structure_id(atoms)
     except StructureError:

@@ -128,19 +128,22 @@ class MacePotential:
 
     def reference_energies(self) -> dict[int, float]:
         """Atomic number → energy of the isolated atom in the model's head, eV."""
-        energies = cast(torch.Tensor, cast(torch.nn.Module, self.model.atomic_energies_fn).atomic_energies)
-        row = energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
+        row = self._references(self.model)
         return dict(zip(self.elements, row.double().cpu().tolist(), strict=True))
 
     def with_reference_shifts(self, shifts: Mapping[int, float]) -> MacePotential:
         """A copy whose atomic energies are shifted by so many eV each; the forces stay the same."""
         model = copy.deepcopy(self.model)
-        energies = cast(torch.Tensor, cast(torch.nn.Module, model.atomic_energies_fn).atomic_energies)
-        row = energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
+        row = self._references(model)
         # summed in float64 and rounded once: where the two nearly cancel, float32 would lose digits
         shift = torch.tensor([shifts.get(z, 0.0) for z in self.elements], dtype=torch.float64)
         row.copy_(row.double() + shift.to(row.device))
         return MacePotential(model, source=self.source, head=self.head)
+
+    def _references(self, model: torch.nn.Module) -> torch.Tensor:
+        """The energies of the elements in the head that is used, (elements,): a view of the buffer."""
+        energies = cast(torch.Tensor, cast(torch.nn.Module, model.atomic_energies_fn).atomic_energies)
+        return energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
 
     @cached_property
     def fingerprint(self) -> str:
