@@ -60,15 +60,10 @@ LOPSIDED = 5e-3
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One structure among the results, as plain as a reader gave it.
+    """One structure among the results, as plain as a reader gave it, without a calculator.
 
-    | field       | meaning                                                              |
-    |-------------|----------------------------------------------------------------------|
-    | where       | file and frame                                                       |
-    | atoms       | without a calculator                                                 |
-    | results     | what the reader attached: energy, free_energy, forces, stress        |
-    | format      | as ASE names it                                                      |
-    | unconverged | why the program says that this is no result, or empty                |
+    The results are what ASE's reader of this format attached: energy, free_energy, forces, stress;
+    `unconverged` says why the program says that this is no result.
     """
 
     where: str

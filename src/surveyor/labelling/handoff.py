@@ -69,8 +69,7 @@ def collect(
 
     Args:
         results: files that ASE reads, or folders of them.
-        tolerance: largest distance of an atom from its place, Å.
-        align: undo shift and rotation of molecules, and turn the forces back.
+        tolerance, align: see `match`.
         judge: looks at units and signs of the new labels before one is written.
 
     Raises:

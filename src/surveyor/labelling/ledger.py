@@ -165,10 +165,7 @@ class Ledger:
         return name in self._quarantine.released
 
     def release(self, name: str) -> str:
-        """Trust a label in quarantine from now on, or let a failed structure be tried again.
-
-        Returns:
-            What was released: "label" or "failure".
+        """Trust a label in quarantine, or let a failed structure be tried again; "label" or "failure".
 
         Raises:
             LabellingError: the structure is neither in quarantine nor failed.

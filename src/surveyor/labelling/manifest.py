@@ -37,13 +37,8 @@ class Manifest(BaseModel):
 def begin(folder: Path, labeller: Labeller, ids: Collection[str]) -> Labeller:
     """Write down what an output is of, before anything is paid, or check that it is the same.
 
-    Args:
-        folder: of the output's journal.
-        labeller: as the command names it.
-        ids: of the structures that the command names.
-
     Returns:
-        The labeller, under the name that the journal bears.
+        The labeller, under the name that the output's journal bears.
 
     Raises:
         LabellingError: the output was begun with another method, or with structures that are not asked about

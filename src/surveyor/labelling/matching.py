@@ -57,12 +57,8 @@ def match(result: Atoms, labels: Labels, batch: Candidates, *, align: bool, cert
     structure unless `align` is set: then both are undone and the forces turned back, F → F Rᵀ.
 
     The forces on an isolated molecule must leave neither a net force nor a net torque. Where the atoms were
-    turned or reordered, the torque also has to tell that the forces went along.
-
-    Args:
-        labels: of the result.
-        align: undo shift and rotation of molecules.
-        certain: positions and forces stand in one frame and one order, whatever it is.
+    turned or reordered, the torque also has to tell that the forces went along, unless it is `certain` that
+    positions and forces of the result stand in one frame and one order.
     """
     carried = result.info.get("surveyor_id")
     carried = None if carried is None else str(carried)

@@ -13,10 +13,7 @@ ID = "[0-9a-f]{32}"
 
 
 def check_method_name(method: object, where: str = "method") -> str:
-    """The name of a method, which names the files of its labels.
-
-    Args:
-        where: the file it stands in, for the message.
+    """The name of a method, which names the files of its labels; `where` it stands is for the message.
 
     Raises:
         LabellingError: it is no plain name: empty, too long, with a slash, a leading dot, …

@@ -27,12 +27,8 @@ class Repaired:
 def repair(folder: Path, *, accept_loss: bool = False) -> list[Repaired]:
     """Mend every journal of a folder of labels. The caller holds the lock of the campaign.
 
-    Args:
-        folder: of the journals, `labels` in a campaign.
-        accept_loss: go on where a journal is missing altogether, with none of its labels.
-
     Raises:
-        LabellingError: a journal is missing, and the loss is not accepted.
+        LabellingError: a journal is missing, and the loss of its labels is not accepted.
     """
     journals = sorted(
         {*folder.glob("*.extxyz"), *(_journal_of(tally) for tally in folder.glob("*.paid.json"))}

@@ -47,13 +47,9 @@ def imbalance(positions: Float64Array, forces: Float64Array) -> str:
 def undecided(positions: Float64Array, moved: Float64Array, unmoved: Float64Array) -> str:
     """Why it cannot be told whether forces went along when a program turned or reordered the atoms, or empty.
 
-    Both readings are put on the same positions. Where the two are different forces, the net torque has to
-    speak for `moved`: on planar, linear and symmetric molecules it may vanish for both.
-
-    Args:
-        positions: (n, 3) of the structure, Å.
-        moved: (n, 3) the forces if they were turned and reordered with the atoms, eV/Å.
-        unmoved: (n, 3) the forces if they were not.
+    Both readings are put on the same positions (n, 3): forces (n, 3) as they are if they were moved with the
+    atoms, and if they were not. Where the two differ, the net torque has to speak for `moved`: on planar,
+    linear and symmetric molecules it may vanish for both.
     """
     difference = float(np.abs(moved - unmoved).max())
     if difference <= SAME:

@@ -122,10 +122,9 @@ def check_effective(
     destinations: Mapping[str, str],
     run: TrainerRun,
 ) -> None:
-    """Compare the options with what the trainer logged about its last run.
+    """Compare the options, as they were asked for, with what the trainer logged about its last run.
 
     Args:
-        options: as they were asked for.
         wanted: as mace's parser reads them.
         destinations: option → name in the parser's result.
 

@@ -56,20 +56,13 @@ def run_mace_trainer(
     """Train with `mace.cli.run_train` and return the plain `.model` file that it wrote.
 
     Everything that the trainer writes lies inside `workdir`; relative paths among the options are relative to
-    it as well. The trainer's output is appended to `workdir/mace.log`. With `restart_latest` a second call
+    it as well, and its output is appended to `workdir/mace.log`. With `restart_latest` a second call
     continues at the last checkpoint. The child is ended when this call is interrupted.
 
-    | option value | becomes                                                                    |
-    |--------------|----------------------------------------------------------------------------|
-    | True / False | the bare flag / nothing for an on-off flag, `--name=True/False` otherwise   |
-    | None         | nothing: mace's default                                                    |
-    | other        | `--name=str(value)`                                                        |
-
     Args:
-        options: mace's options by name, without dashes; `name`, `train_file` and `E0s` (or isolated atoms in
-            the training file) are needed; `work_dir` is set here.
-        workdir: made if it is not there.
-        threads: CPU threads of the trainer.
+        options: mace's options by name, without dashes, but for `work_dir`; `name`, `train_file` and `E0s`
+            (or isolated atoms in the training file) are needed. None takes mace's default; True and False set
+            on-off flags.
         on_line: called with each line that the trainer prints.
 
     Returns:
