@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
 from surveyor.doctor.factors import ENERGY_FACTORS, FORCE_FACTORS, named, usual
+from surveyor.doctor.findings import Level
 from surveyor.doctor.fits import Likeness, differences, fit_counts, likeness, odd_frames
 from surveyor.doctor.sampling import predictions
+from surveyor.doctor.units import unit_verdict
 from surveyor.errors import LabellingError, PotentialError
 from surveyor.types import Float64Array, Labels, Potential
 
@@ -33,12 +34,8 @@ FEW = 3
 Pair = tuple[Atoms, Labels]
 
 
-@dataclass(frozen=True, eq=False)
-class _Compared:
-    """Frames whose forces say something, with the potential's predictions."""
-
-    pairs: list[Pair]
-    predicted: list[Labels]
+Compared = tuple[Atoms, Labels, Labels]
+"""A structure, its labels, and the potential's predictions."""
 
 
 def unit_judge(open_it: Callable[[], Potential], name: str) -> Callable[[Sequence[Pair]], str]:
@@ -71,10 +68,10 @@ def check_units(pairs: Sequence[Pair], potential: Potential, name: str) -> str:
         LabellingError: the labels are in another unit, or gradients stand for forces.
     """
     compared = _compare(pairs, potential)
-    if len(compared.pairs) < MIN_FRAMES:
+    if len(compared) < MIN_FRAMES:
         return f"units and signs not checked: {name} knows fewer than {MIN_FRAMES} of the new results"
-    truth = [labels.forces.ravel() for _, labels in compared.pairs]
-    model = [labels.forces.ravel() for labels in compared.predicted]
+    truth = [labels.forces.ravel() for _, labels, _ in compared]
+    model = [predicted.forces.ravel() for _, _, predicted in compared]
     felt, size = _size(np.concatenate(model)), _size(np.concatenate(truth))
     if felt < FELT:
         return f"units and signs not checked: the forces of {name} are too small to tell ({felt:.2g} eV/Å)"
@@ -99,7 +96,7 @@ def check_units(pairs: Sequence[Pair], potential: Potential, name: str) -> str:
     )
 
 
-def _compare(pairs: Sequence[Pair], potential: Potential) -> _Compared:
+def _compare(pairs: Sequence[Pair], potential: Potential) -> list[Compared]:
     known = set(potential.elements)
     usable = [
         pair
@@ -109,13 +106,8 @@ def _compare(pairs: Sequence[Pair], potential: Potential) -> _Compared:
     total = sum(len(atoms) for atoms, _ in usable)
     step = max(1, -(-total // MOST_ATOMS))
     chosen = usable[::step]
-    kept: list[Pair] = []
-    predicted: list[Labels] = []
-    for position, prediction in predictions(potential, [atoms for atoms, _ in chosen]):
-        if prediction is not None:
-            kept.append(chosen[position])
-            predicted.append(prediction)
-    return _Compared(kept, predicted)
+    found = predictions(potential, [atoms for atoms, _ in chosen])
+    return [(*chosen[position], predicted) for position, predicted in found if predicted is not None]
 
 
 def _size(values: Float64Array) -> float:
@@ -137,13 +129,11 @@ def _refuse_sign(whole: Likeness, name: str, over: str) -> None:
 def _refuse_factor(
     what: str, whole: Likeness, factors: dict[str, float], wanted: str, name: str, over: str
 ) -> None:
-    units = named(abs(whole.ratio), factors)
-    if units and not usual(whole.ratio):
-        raise _refusal(
-            f"{what} are {whole.ratio:.3g} × those of {name} (ρ = {whole.correlation:.2f} {over}): "
-            f"{' or '.join(units)} taken for {wanted}",
-            f"{what} in {wanted}",
-        )
+    if usual(whole.ratio):
+        return
+    verdict = unit_verdict(what, whole, factors, wanted, over, f"those of {name}")
+    if verdict.level is Level.ERROR:
+        raise _refusal(verdict.found, f"{what} in {wanted}")
 
 
 def _refuse_part(each: Sequence[Likeness], name: str) -> None:
@@ -159,10 +149,9 @@ def _refuse_part(each: Sequence[Likeness], name: str) -> None:
     )
 
 
-def _check_energies(compared: _Compared, name: str) -> str:
-    structures = [atoms for atoms, _ in compared.pairs]
-    labels = np.array([labels.energy for _, labels in compared.pairs])
-    predicted = np.array([one.energy for one in compared.predicted])
+def _check_energies(compared: Sequence[Compared], name: str) -> str:
+    structures = [atoms for atoms, _, _ in compared]
+    labels, predicted = np.array([[label.energy, model.energy] for _, label, model in compared]).T
     fit = fit_counts(structures, labels)
     if len(structures) < fit.rank + SPARE:
         return "energies not checked, there are too few of the same composition"

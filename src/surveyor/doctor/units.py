@@ -90,10 +90,17 @@ def energy_unit(sample: Sample) -> Verdict:
     return not_checked(f"the model's energies follow the labels too little (ρ = {whole.correlation:.2f})")
 
 
-def unit_verdict(what: str, found: Likeness, factors: Mapping[str, float], wanted: str, over: str) -> Verdict:
+def unit_verdict(
+    what: str,
+    found: Likeness,
+    factors: Mapping[str, float],
+    wanted: str,
+    over: str,
+    model: str = "the model's",
+) -> Verdict:
     """Which unit a factor betrays that is none of a potential's own error."""
     units = named(found.ratio, factors)
-    text = f"{what} are {found.ratio:.3g} × the model's (ρ = {found.correlation:.2f} {over})"
+    text = f"{what} are {found.ratio:.3g} × {model} (ρ = {found.correlation:.2f} {over})"
     if not units:
         return warning(f"{text}: no usual unit explains that", f"check the unit: {wanted} is expected")
     near = abs(np.log(found.ratio / factors[units[0]]))
