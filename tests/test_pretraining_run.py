@@ -173,7 +173,7 @@ def test_no_trainer_outlives_its_parent(workdir: Path, how: signal.Signals) -> N
         stderr=subprocess.DEVNULL,
     )
     assert parent.stdout is not None
-    assert parent.stdout.readline() == b"line\n"
+    assert b"line\n" in iter(parent.stdout.readline, b"")  # behind what an import prints
     (keeper,), (trainer,) = below(parent.pid), below(*below(parent.pid))
     os.kill(parent.pid, how)
     parent.wait(timeout=20)
