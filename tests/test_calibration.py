@@ -87,7 +87,7 @@ def test_expected_error_never_falls_and_stays_put_outside() -> None:
     assert found.expected(0.5).shape == ()
     assert (found.half_width(grid, 0.6) <= found.half_width(grid, 0.8)).all()
     assert np.isinf(found.half_width(grid, 0.9999)).all()
-    with pytest.raises(FeatureError, match="one row a fold"):
+    with pytest.raises(FeatureError, match="one row per fold"):
         found.half_width(np.ones((4, 7)))
     assert "300 structures" in repr(found)
     assert "80% intervals" in repr(found)

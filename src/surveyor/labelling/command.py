@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,8 +18,8 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
 
+from surveyor import keeper
 from surveyor.errors import LabellingError
-from surveyor.labelling import keeper as keeping
 from surveyor.labelling import scratch
 from surveyor.labelling.calculators import CalculatorSpec
 from surveyor.labelling.naming import checksum
@@ -195,9 +194,8 @@ def _run(command: list[str], folder: Path, settings: CommandSettings) -> None:
         )
     with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
         # Whoever kills a worker at a time limit must not leave a program behind that goes on computing.
-        keeper = [sys.executable, "-I", "-S", keeping.__file__, "follow", str(os.getpid())]
         process = subprocess.Popen(  # noqa: S603  (the user's own command, and no shell)
-            [*keeper, str(Path(program).absolute()), *command[1:]],
+            keeper.kept([str(Path(program).absolute()), *command[1:]]),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -207,26 +205,16 @@ def _run(command: list[str], folder: Path, settings: CommandSettings) -> None:
         try:
             code = process.wait(settings.time_limit)
         except subprocess.TimeoutExpired:
-            _end(process)
+            keeper.end(process)
             raise CalculationFailed(
                 f"{command[0]} was stopped at its time limit of {settings.time_limit:g} s"
             ) from None
         except BaseException:
-            _end(process)
+            keeper.end(process)
             raise
     if code:
         how = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
         raise CalculationFailed(f"{command[0]} ended with {how}: {_last_words(folder)}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program and its children."""
-    process.terminate()
-    try:
-        process.wait(2 * keeping.PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def _last_words(folder: Path) -> str:

@@ -47,6 +47,10 @@ class LocalEngine:
     workers: int
     cores: int = 1
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise LabellingError(f"processes={self.workers}", expected="one process or more")
+
     @contextlib.contextmanager
     def open(self, spool: Path) -> Iterator[Executor]:  # noqa: ARG002
         leaving.clear()
@@ -61,7 +65,7 @@ class LocalEngine:
 
 @dataclass(frozen=True)
 class SlurmEngine:
-    """One Slurm job a label, through executorlib, which keeps each job's number in a file.
+    """One Slurm job per label, through executorlib, which keeps each job's number in a file.
 
     | field      | meaning                                              | unit |
     |------------|------------------------------------------------------|------|

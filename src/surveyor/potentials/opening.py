@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -99,9 +99,9 @@ def _family_of(source: str) -> tuple[str, str]:
     family, colon, what = source.partition(":")
     if colon and family in known:
         with _importing(family):
-            names = list(_loaded(family).names())
-        if not (Path(what).is_file() or what in names):
-            raise _nothing(what, f" of the family {family!r}", ", ".join(["a file", *names]))
+            own = list(_loaded(family).names())
+        if not (Path(what).is_file() or what in own):
+            raise _nothing(what, f" of the family {family!r}", ", ".join(["a file", *own]))
         return family, what
     published = {each: _names(each) for each in known}
     for candidate, names in published.items():
@@ -142,19 +142,21 @@ def _family_of_file(path: Path, known: Iterable[str]) -> str:
 
 
 def _suffixes(family: str) -> tuple[str, ...]:
-    """Endings of its files; none where it cannot be imported, which must not keep others from theirs."""
-    try:
-        return tuple(_loaded(family).suffixes)
-    except PotentialError:
-        return ()
+    """Endings of its files."""
+    return _told(family, lambda opened: opened.suffixes)
 
 
-def _names(family: str) -> list[str]:
-    """Published potentials that it knows; none where it, or its library, cannot be imported."""
+def _names(family: str) -> tuple[str, ...]:
+    """Published potentials that it knows."""
+    return _told(family, lambda opened: opened.names())
+
+
+def _told(family: str, what: Callable[[Family], Sequence[str]]) -> tuple[str, ...]:
+    """Nothing where it, or its library, cannot be imported, which must not keep others from theirs."""
     try:
-        return list(_loaded(family).names())
+        return tuple(what(_loaded(family)))
     except (PotentialError, ImportError):
-        return []
+        return ()
 
 
 def _loaded(family: str) -> Family:

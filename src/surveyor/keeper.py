@@ -2,8 +2,9 @@
 
     python -I -S keeper.py follow|stay PARENT PROGRAM [ARGUMENT...]
 
-`follow`: it ends when its parent, the process PARENT, does (a program of a worker). `stay`: it does not (a
-worker, which finishes the job in hand). It ends as the program ended. SIGTERM ends all at once.
+`follow`: it ends when its parent, the process PARENT, does (a program of a worker, a trainer). `stay`: it
+does not (a worker, which finishes the job in hand). It ends as the program ended. SIGTERM ends all at once;
+Ctrl-C is the parent's business.
 
 On Linux it adopts what the program's children leave behind, even in sessions of their own; elsewhere only the
 program's process group ends. It is a script of the standard library alone, since one runs for every program;
@@ -18,12 +19,30 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 LINUX = sys.platform == "linux"
 _PDEATHSIG, _SUBREAPER = 1, 36
 PATIENCE = 5.0
 """Seconds in which killed processes must be gone; one that hangs in the kernel is left to it."""
+
+
+def kept(command: Sequence[str], how: str = "follow") -> list[str]:
+    """The command below a keeper; see the module."""
+    return [sys.executable, "-I", "-S", __file__, how, str(os.getpid()), *command]
+
+
+def end(keeper: subprocess.Popen[bytes] | subprocess.Popen[str]) -> int:
+    """End a keeper and all that is below it; its exit code."""
+    keeper.terminate()
+    try:
+        return keeper.wait(2 * PATIENCE)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(keeper.pid, signal.SIGKILL)  # where it leads a group of its own
+        keeper.kill()
+        return keeper.wait()
 
 
 def adopt_orphans() -> None:
@@ -84,19 +103,20 @@ def main(how: str, parent: int, command: list[str]) -> int:
     """Run the command; its exit code, negative where a signal ended it."""
     program: subprocess.Popen[bytes] | None = None
 
-    def end(*_: object) -> None:
+    def end_all(*_: object) -> None:
         if program is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(program.pid, signal.SIGKILL)
         end_descendants()
         os._exit(128 + signal.SIGKILL)
 
-    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGTERM, end_all)
+    signal.signal(signal.SIGINT, lambda *_: None)
     adopt_orphans()
     if how == "follow" and LINUX:
         _prctl(_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
-            end()
+            end_all()
     program = subprocess.Popen(command, close_fds=False, process_group=0)  # noqa: S603  (no shell)
     code = program.wait()
     with contextlib.suppress(ProcessLookupError, PermissionError):
