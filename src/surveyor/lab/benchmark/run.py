@@ -51,7 +51,7 @@ def run(
     learner: Learner = scene.learner(name.learner)
     choose = Chooser(strategy, task, rows, lambda: scene.shifted.base["pool"], learner)
     looking = 0.0
-    labelled, picks = _first(task, name.seed), [list[str]()]
+    labelled, picks = first_labelled(task, name.seed), [list[str]()]
     picks[0] = list(labelled)
     seconds: dict[str, list[float]] = {"acquisition": [], "labelling": [], "training": []}
     excluded: set[str] = set()
@@ -182,7 +182,7 @@ def _scene(spec: str, cache: Path, task: str) -> Scene:
     return Scene(BenchmarkSpec.model_validate_json(spec), cache, task)
 
 
-def _first(task: Task, seed: int) -> dict[str, Atoms]:
+def first_labelled(task: Task, seed: int) -> dict[str, Atoms]:
     """The structures labelled before the first round: the same for every strategy and learner."""
     if task.start:
         return dict(zip(task.ids["start"], task.start, strict=True))

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from surveyor.config import TrainingConfig
+from surveyor.config import LabelConfig, TrainingConfig
 from surveyor.config.schema import Strict
 from surveyor.features.activations import Pool
 from surveyor.features.probes import Probes
@@ -91,30 +91,37 @@ class StrategySpec(Strict):
 
 
 class TaskSpec(Strict):
-    """Where frames come from. Other keys depend on the kind; see `surveyor.lab.benchmark.tasks`.
+    """The files of a task, and how many labels are asked for.
 
-    | key    | meaning                                                                              |
-    |--------|--------------------------------------------------------------------------------------|
-    | kind   | files (your own), or one of the built tasks                                          |
-    | start  | structures labelled before the first round: a number (drawn from the pool for each    |
-    |        | seed) or, of the kind files, a file                                                  |
-    | batch  | labels a round                                                                       |
-    | rounds | number of rounds                                                                     |
-    | seed   | of everything that is drawn when the task is made                                    |
+    | key    | meaning                                                                                    |
+    |--------|--------------------------------------------------------------------------------------------|
+    | pool   | structures to choose from; labelled where `labels` is oracle                               |
+    | test   | labelled structures, never trained on; energies alone will do                              |
+    | target | unlabelled structures for strategies with `target: task`                                   |
+    | latent | structures of one reaction for the map of the latent space; None: some of the pool         |
+    | labels | oracle: those in the file of the pool; otherwise a calculator as in a campaign file        |
+    | start  | structures labelled before the first round: a file, or a number (drawn from the pool for   |
+    |        | each seed)                                                                                 |
+    | batch  | labels per round                                                                           |
+    | rounds | number of rounds                                                                           |
+    | seed   | of what is drawn from the pool                                                             |
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    kind: str = "files"
+    kind: Literal["files"] = "files"
+    pool: Path
+    test: Path
+    target: Path | None = None
+    latent: Path | None = None
+    labels: Literal["oracle"] | LabelConfig = "oracle"
     start: PositiveInt | Path = 20
     batch: PositiveInt = 40
     rounds: PositiveInt = 5
     seed: int = Field(default=0, ge=0)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that belong to the kind."""
-        return dict(self.model_extra or {})
+    def beside(self, base: Path) -> TaskSpec:
+        """The same with absolute paths; relative ones start at `base`."""
+        paths = {key: base / value for key, value in self if isinstance(value, Path)}
+        return self.model_copy(update=paths)
 
 
 class LearnerSpec(Strict):
