@@ -30,7 +30,7 @@ class MapSpec(Strict):
     | seed          | tangents                | of the sketch                                              |
     | normalise     | all but force rows      | none, atoms or cosine                                      |
     | layers, pool  | activations (pool: soap) | message-passing layers; mean, sum or by-element            |
-    | probes        | force rows              | directions a structure, or all                             |
+    | probes        | force rows              | directions per structure, or all                             |
     | energy_noise, force_noise | energy-force-tangent | σ_E in eV, σ_F in eV/Å                            |
     """
 
@@ -71,7 +71,7 @@ class StrategySpec(Strict):
     | target    | pool (a sample of it), or task: the task's target geometries                         |
     | shortlist | candidates left after outlier control                                                |
     | refresh   | features of the potential fine-tuned last, instead of the pretrained one             |
-    | committee | disagreement on energies or forces, and the number of potentials trained a round     |
+    | committee | disagreement on energies or forces, and the number of potentials trained per round   |
     """
 
     rule: str
@@ -134,7 +134,7 @@ class LearnerSpec(Strict):
     | strategies |             | names; None: all                                                      |
     | tasks      |             | names; None: all                                                      |
     | training   | fine-tuning | as in a campaign file                                                 |
-    | parameters, dim, probes | linearised | of its tangent features; probes: force rows a label        |
+    | parameters, dim, probes | linearised | of its tangent features; probes: force rows per label      |
     | residual   | linearised  | energy rows per atom, or of the sum over atoms                        |
     | choose     | linearised  | λ by marginal likelihood (`evidence`) or leave-one-structure-out (`loo`) |
     | noise      | linearised  | λ fixed by hand, as a share of the mean squared norm; None: chosen    |
