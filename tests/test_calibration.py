@@ -221,7 +221,7 @@ def test_intervals_cover_kinds_of_real_trajectories_that_are_held_out() -> None:
         rng = np.random.default_rng(seed)
         drawn = [rng.choice(np.flatnonzero(kind == name), 120, replace=False) for name in np.unique(kind)]
         chosen = np.sort(np.concatenate(drawn))
-        known = KnownErrors(-1e3 * energy[chosen], 1e3 * each[chosen], kind[chosen].tolist())
+        known = KnownErrors(1e3 * energy[chosen], 1e3 * each[chosen], kind[chosen].tolist())
         found = calibrate_both(features.take(chosen), known, noise=1e-4)
         covered.append([found.energy.coverage, found.forces.coverage])
     assert (np.mean(covered, axis=0) > 0.65).all()

@@ -37,7 +37,7 @@ class Rows:
 
     | symbol | variable | shape          | meaning                                              | unit     |
     |--------|----------|----------------|------------------------------------------------------|----------|
-    | X_E    | energy   | (m, dim)       | ∇θE(x) / n(x), one a structure                       |          |
+    | X_E    | energy   | (m, dim)       | ∇θE(x) / n(x), one per structure                     |          |
     | y_E    | energy_residual | (m,)    | (E_ref − E) / n                                      | eV/atom  |
     | C      | composition | (m, elements) | n_z / n                                            |          |
     | X_F    | forces   | (rows, dim)    | ∇θ(v·F)                                              |          |

@@ -36,15 +36,15 @@ class Errors:
 
 
 def residuals(potential: Potential, structures: Sequence[Atoms]) -> tuple[Float64Array, list[Float64Array]]:
-    """(E − E_ref) / n_atoms of each structure in eV/atom, (n,), and F − F_ref in eV/Å, (n_atoms, 3) each.
+    """Labels minus predictions: (E_ref − E) / n_atoms, (n,) in eV/atom; F_ref − F, (n_atoms, 3) each in eV/Å.
 
     Raises:
         StructureError: a structure is not labelled.
     """
     labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
     pairs = list(zip(potential.predict(structures), labels, strict=True))
-    energy = np.array([(p.energy - q.energy) / len(q.forces) for p, q in pairs])
-    return energy, [p.forces - q.forces for p, q in pairs]
+    energy = np.array([(q.energy - p.energy) / len(q.forces) for p, q in pairs])
+    return energy, [q.forces - p.forces for p, q in pairs]
 
 
 def element_offsets(

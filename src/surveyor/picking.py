@@ -310,7 +310,7 @@ def _known_errors(potential: Potential, labelled: Iterable[Atoms], progress: Pro
     progress.start("errors on the labelled", len(structures))
     shifted = shifted_to(potential, structures)
     per_atom, differences = residuals(shifted, structures)
-    energy = -1e3 * per_atom  # of the label against the prediction: what the learner has to add
+    energy = 1e3 * per_atom
     forces = 1e3 * np.array([np.abs(difference).mean() for difference in differences])
     progress.finish(f"{np.abs(energy).mean():.1f} meV/atom, {forces.mean():.0f} meV/Å")
     groups = [str(atoms.info.get("reaction", "")) for atoms in structures]

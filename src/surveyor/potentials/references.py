@@ -34,7 +34,7 @@ def refit_reference_energies(potential: Potential, structures: Sequence[Atoms]) 
     if not structures:
         raise TrainingError("no labelled structure to fit reference energies to", expected="at least one")
     residual, _ = residuals(potential, structures)
-    shifts = element_offsets(-residual, structures, potential.elements)
+    shifts = element_offsets(residual, structures, potential.elements)
     return dict(zip(potential.elements, shifts.tolist(), strict=True))
 
 

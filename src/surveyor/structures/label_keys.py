@@ -61,12 +61,15 @@ class LabelledFrames:
     isolated: Sequence[Atoms] = ()
 
 
-def read_labelled(path: Path, elements: Sequence[int] | None = None) -> LabelledFrames:
+def read_labelled(
+    path: Path, elements: Sequence[int] | None = None, *, energy_alone: bool = False
+) -> LabelledFrames:
     """Read and check a labelled file.
 
     Args:
         path: any file that `read_structures` reads.
         elements: atomic numbers that the potential knows; None accepts all.
+        energy_alone: whether `REF_energy` without forces is a label: enough for a test, not for training.
 
     Raises:
         StructureError: a frame without labels, with labels under other names or under several, or with a
@@ -79,7 +82,7 @@ def read_labelled(path: Path, elements: Sequence[int] | None = None) -> Labelled
     unbounded: list[int] = []
     for number, atoms in enumerate(StructureFile(path, elements)):
         where = f"{path.name}, frame {number}"
-        keys, labelled = _under_own_keys(atoms, where)
+        keys, labelled = _under_own_keys(atoms, where, energy_alone)
         used.setdefault(keys, number)
         for key in acted_on(labelled):
             acting.setdefault(key, []).append(labelled.info.get(key))
@@ -90,7 +93,8 @@ def read_labelled(path: Path, elements: Sequence[int] | None = None) -> Labelled
         if is_isolated_atom(bare):
             isolated.append(bare)
         else:
-            labels_of(bare, where)
+            if FORCES_KEY in bare.arrays or not energy_alone:
+                labels_of(bare, where)
             structures.append(bare)
     _check_one_pair(used, path)
     say_what_was_taken_off(path.name, acting)
@@ -164,12 +168,13 @@ def _results(atoms: Atoms) -> dict[str, object]:
     return dict(getattr(atoms.calc, "results", None) or {})
 
 
-def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
+def _under_own_keys(atoms: Atoms, where: str, energy_alone: bool) -> tuple[tuple[str, ...], Atoms]:
     """The keys that hold the labels, and the frame with its labels under `REF_*`."""
     alone = is_isolated_atom(atoms)
     if ENERGY_KEY in atoms.info or FORCES_KEY in atoms.arrays:
-        if alone and ENERGY_KEY in atoms.info:
-            return (), _isolated(atoms, atoms.info[ENERGY_KEY], where)
+        bare = energy_alone and FORCES_KEY not in atoms.arrays
+        if (alone or bare) and ENERGY_KEY in atoms.info:
+            return (), _with_energy(atoms, atoms.info[ENERGY_KEY], where)
         if not (ENERGY_KEY in atoms.info and FORCES_KEY in atoms.arrays):
             raise _no_labels(atoms, where)
         labels_of(atoms, where)
@@ -184,7 +189,7 @@ def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
     if energy is None or (free is not None and abs(float(free) - float(energy)) > _SAME_ENERGY):  # type: ignore[arg-type]
         keys[0], energy = "free_energy", free  # with smearing, this is what the forces are the gradient of
     if alone and energy is not None:
-        return (), _isolated(atoms, energy, where)
+        return (), _with_energy(atoms, energy, where)
     if energy is None or forces is None:
         raise _no_labels(atoms, where)
     labelled = without_labels(atoms)
@@ -197,15 +202,15 @@ def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
     return tuple(keys), labelled
 
 
-def _isolated(atoms: Atoms, energy: object, where: str) -> Atoms:
-    """An isolated atom needs an energy alone."""
+def _with_energy(atoms: Atoms, energy: object, where: str) -> Atoms:
+    """The frame with an energy and nothing else; an isolated atom needs no more."""
     try:
         value = float(energy)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         value = float("nan")
     if not np.isfinite(value):
         raise StructureError(
-            f"{where}: an isolated atom with the energy {energy!r}",
+            f"{where}: {'an isolated atom' if len(atoms) == 1 else 'a frame'} with the energy {energy!r}",
             expected=f"info['{ENERGY_KEY}'], a finite number in eV",
             todo="take the frame out, or give its energy",
         )

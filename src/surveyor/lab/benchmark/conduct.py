@@ -20,7 +20,7 @@ from surveyor.lab.benchmark.records import RunName, finished
 from surveyor.lab.benchmark.run import run
 from surveyor.lab.benchmark.schema import BenchmarkSpec, MapSpec
 from surveyor.lab.benchmark.tasks import Task, prepare, read_task
-from surveyor.lab.benchmark.workers import each_done
+from surveyor.lab.workers import each_done
 from surveyor.progress import Progress, Silent
 from surveyor.structures.writing import atomic_write
 

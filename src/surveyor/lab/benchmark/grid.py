@@ -40,7 +40,7 @@ def plan(spec: BenchmarkSpec) -> list[RunName]:
         if seed < learner.seeds
         for task in learner.tasks or spec.tasks
         for strategy in strategies_of(name, learner, spec)
-        if spec.strategies[strategy].target == "pool" or _has_target(spec, task)
+        if spec.strategies[strategy].target == "pool" or spec.tasks[task].target is not None
     ]
 
 
@@ -58,11 +58,6 @@ def strategies_of(name: str, learner: LearnerSpec, spec: BenchmarkSpec) -> list[
                 expected="a learner of the kind fine-tuning",
             )
     return list(learner.strategies or possible)
-
-
-def _has_target(spec: BenchmarkSpec, task: str) -> bool:
-    options = spec.tasks[task].options
-    return spec.tasks[task].kind != "files" or options.get("target") is not None
 
 
 def maps_needed(

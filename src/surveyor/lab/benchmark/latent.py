@@ -16,12 +16,12 @@ from surveyor.structures.writing import atomic_write
 from surveyor.types import Float64Array
 
 ONE_ROW = ("tangent", "activations", "soap")
-"""Kinds of maps with one row a structure."""
+"""Kinds of maps with one row per structure."""
 
 
 def write_latent(task: Task, spec: BenchmarkSpec, path: Path) -> None:
     """Two principal components and the silhouette of one reaction's frames, for every map of `uncertainty`
-    that has one row a structure."""
+    that has one row per structure."""
     content: dict[str, object] = {}
     names = [name for name in spec.uncertainty if spec.maps[name].kind in ONE_ROW]
     if task.latent and names:

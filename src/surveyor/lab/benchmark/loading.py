@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from surveyor.config import check_name
 from surveyor.errors import ConfigError
-from surveyor.lab.benchmark.schema import BenchmarkSpec, StrategySpec, TaskSpec
-from surveyor.lab.benchmark.tasks import KINDS
+from surveyor.lab.benchmark.schema import BenchmarkSpec, StrategySpec
 from surveyor.selection import RULES, rules_that_take
 from surveyor.specs import read_yaml, validate
 
@@ -32,9 +30,7 @@ def load_benchmark(path: Path) -> BenchmarkSpec:
         spec = spec.model_copy(update={"model": str(base / spec.model)})
     if not spec.tasks or not spec.strategies or not spec.learners:
         raise ConfigError(f"{path.name}: no tasks, strategies or learners", expected="at least one of each")
-    tasks = {
-        name: _checked_task(task, base, f"{path.name}: tasks: {name}") for name, task in spec.tasks.items()
-    }
+    tasks = {name: task.beside(base) for name, task in spec.tasks.items()}
     for name, strategy in spec.strategies.items():
         _check_strategy(strategy, spec.maps, f"{path.name}: strategies: {name}")
     for name, learner in spec.learners.items():
@@ -50,22 +46,6 @@ def load_benchmark(path: Path) -> BenchmarkSpec:
             check_name(name, spec.strategies, f"{path.name}: report: {key}")
     check_name(spec.report.learner, spec.learners, f"{path.name}: report: learner")
     return spec.model_copy(update={"tasks": tasks})
-
-
-def _checked_task(task: TaskSpec, base: Path, place: str) -> TaskSpec:
-    """The task with its options completed by defaults, and absolute paths."""
-    check_name(task.kind, KINDS, f"{place}: kind")
-    options = validate(KINDS[task.kind].options, task.options, Path(place))
-    completed: dict[str, Any] = {}
-    for key, value in options:
-        completed[key] = str(base / value) if isinstance(value, Path) else value
-    plain = type(options).model_validate(completed).model_dump(mode="json")
-    own = {key: getattr(task, key) for key in TaskSpec.model_fields}
-    if isinstance(task.start, Path):
-        if task.kind != "files":
-            raise ConfigError(f"{place}: start: {task.start}", expected="a number for this kind of task")
-        own["start"] = base / task.start
-    return TaskSpec(**own, **plain)
 
 
 def _check_strategy(strategy: StrategySpec, maps: Mapping[str, object], place: str) -> None:

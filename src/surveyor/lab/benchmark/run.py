@@ -20,7 +20,7 @@ from surveyor.lab.benchmark import maps
 from surveyor.lab.benchmark.learners import LEARNERS, Learner, Shifted, core_seconds
 from surveyor.lab.benchmark.loading import COMMITTEE
 from surveyor.lab.benchmark.records import RunName
-from surveyor.lab.benchmark.schema import BenchmarkSpec, MapSpec, portable
+from surveyor.lab.benchmark.schema import BenchmarkSpec, LearnerSpec, MapSpec, StrategySpec, portable
 from surveyor.lab.benchmark.scoring import Scores, Truth, agreement, digits
 from surveyor.lab.benchmark.strategies import Chooser, Situation, features_of, seed_of
 from surveyor.lab.benchmark.tasks import Task, read_task
@@ -34,10 +34,7 @@ UNCERTAINTY_NOISE = 1e-4
 
 
 def run(
-    name: RunName,
-    spec: BenchmarkSpec,
-    cache: Path,
-    on_round: Callable[[], None] = lambda: None,
+    name: RunName, spec: BenchmarkSpec, cache: Path, on_round: Callable[[], None] = lambda: None
 ) -> dict[str, Any]:
     """The record of a run: curve, picks, times, settings.
 
@@ -51,8 +48,8 @@ def run(
     learner: Learner = scene.learner(name.learner)
     choose = Chooser(strategy, task, rows, lambda: scene.shifted.base["pool"], learner)
     looking = 0.0
-    labelled, picks = _first(task, name.seed), [list[str]()]
-    picks[0] = list(labelled)
+    labelled = first_labelled(task, name.seed)
+    picks = [list(labelled)]
     seconds: dict[str, list[float]] = {"acquisition": [], "labelling": [], "training": []}
     excluded: set[str] = set()
     zero = Scores.of(scene.shifted(labelled, name.seed).test, scene.truth)
@@ -111,18 +108,7 @@ def run(
         "frames": frames,
         "core_seconds": {**seconds, "features": scene.feature_seconds.get(strategy.features or "", 0.0)},
         "label_seconds": task.label_seconds,
-        "settings": {
-            "task": portable(task.spec.model_dump(mode="json")),
-            "strategy": strategy.model_dump(mode="json"),
-            "features": None
-            if strategy.features is None
-            else spec.maps[strategy.features].model_dump(mode="json"),
-            "learner": learner_spec.model_dump(mode="json", exclude={"strategies", "tasks", "seeds"}),
-        },
-        "potential": scene.potential.fingerprint,
-        "versions": {package: version(package) for package in PACKAGES},
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **_made_with(scene, strategy, learner_spec),
     }
 
 
@@ -182,7 +168,24 @@ def _scene(spec: str, cache: Path, task: str) -> Scene:
     return Scene(BenchmarkSpec.model_validate_json(spec), cache, task)
 
 
-def _first(task: Task, seed: int) -> dict[str, Atoms]:
+def _made_with(scene: Scene, strategy: StrategySpec, learner: LearnerSpec) -> dict[str, Any]:
+    """What a record depends on: settings, potential, versions, machine."""
+    features = None if strategy.features is None else scene.spec.maps[strategy.features]
+    return {
+        "settings": {
+            "task": portable(scene.task.spec.model_dump(mode="json")),
+            "strategy": strategy.model_dump(mode="json"),
+            "features": None if features is None else features.model_dump(mode="json"),
+            "learner": learner.model_dump(mode="json", exclude={"strategies", "tasks", "seeds"}),
+        },
+        "potential": scene.potential.fingerprint,
+        "versions": {package: version(package) for package in PACKAGES},
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def first_labelled(task: Task, seed: int) -> dict[str, Atoms]:
     """The structures labelled before the first round: the same for every strategy and learner."""
     if task.start:
         return dict(zip(task.ids["start"], task.start, strict=True))

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from surveyor.config import TrainingConfig
+from surveyor.config import LabelConfig, TrainingConfig
 from surveyor.config.schema import Strict
 from surveyor.features.activations import Pool
 from surveyor.features.probes import Probes
@@ -30,7 +30,7 @@ class MapSpec(Strict):
     | seed          | tangents                | of the sketch                                              |
     | normalise     | all but force rows      | none, atoms or cosine                                      |
     | layers, pool  | activations (pool: soap) | message-passing layers; mean, sum or by-element            |
-    | probes        | force rows              | directions a structure, or all                             |
+    | probes        | force rows              | directions per structure, or all                             |
     | energy_noise, force_noise | energy-force-tangent | σ_E in eV, σ_F in eV/Å                            |
     """
 
@@ -71,7 +71,7 @@ class StrategySpec(Strict):
     | target    | pool (a sample of it), or task: the task's target geometries                         |
     | shortlist | candidates left after outlier control                                                |
     | refresh   | features of the potential fine-tuned last, instead of the pretrained one             |
-    | committee | disagreement on energies or forces, and the number of potentials trained a round     |
+    | committee | disagreement on energies or forces, and the number of potentials trained per round   |
     """
 
     rule: str
@@ -91,30 +91,37 @@ class StrategySpec(Strict):
 
 
 class TaskSpec(Strict):
-    """Where frames come from. Other keys depend on the kind; see `surveyor.lab.benchmark.tasks`.
+    """The files of a task, and how many labels are asked for.
 
-    | key    | meaning                                                                              |
-    |--------|--------------------------------------------------------------------------------------|
-    | kind   | files (your own), or one of the built tasks                                          |
-    | start  | structures labelled before the first round: a number (drawn from the pool for each    |
-    |        | seed) or, of the kind files, a file                                                  |
-    | batch  | labels a round                                                                       |
-    | rounds | number of rounds                                                                     |
-    | seed   | of everything that is drawn when the task is made                                    |
+    | key    | meaning                                                                                    |
+    |--------|--------------------------------------------------------------------------------------------|
+    | pool   | structures to choose from; labelled where `labels` is oracle                               |
+    | test   | labelled structures, never trained on; energies alone will do                              |
+    | target | unlabelled structures for strategies with `target: task`                                   |
+    | latent | structures of one reaction for the map of the latent space; None: some of the pool         |
+    | labels | oracle: those in the file of the pool; otherwise a calculator as in a campaign file        |
+    | start  | structures labelled before the first round: a file, or a number (drawn from the pool for   |
+    |        | each seed)                                                                                 |
+    | batch  | labels per round                                                                           |
+    | rounds | number of rounds                                                                           |
+    | seed   | of what is drawn from the pool                                                             |
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    kind: str = "files"
+    kind: Literal["files"] = "files"
+    pool: Path
+    test: Path
+    target: Path | None = None
+    latent: Path | None = None
+    labels: Literal["oracle"] | LabelConfig = "oracle"
     start: PositiveInt | Path = 20
     batch: PositiveInt = 40
     rounds: PositiveInt = 5
     seed: int = Field(default=0, ge=0)
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keys that belong to the kind."""
-        return dict(self.model_extra or {})
+    def beside(self, base: Path) -> TaskSpec:
+        """The same with absolute paths; relative ones start at `base`."""
+        paths = {key: base / value for key, value in self if isinstance(value, Path)}
+        return self.model_copy(update=paths)
 
 
 class LearnerSpec(Strict):
@@ -127,7 +134,7 @@ class LearnerSpec(Strict):
     | strategies |             | names; None: all                                                      |
     | tasks      |             | names; None: all                                                      |
     | training   | fine-tuning | as in a campaign file                                                 |
-    | parameters, dim, probes | linearised | of its tangent features; probes: force rows a label        |
+    | parameters, dim, probes | linearised | of its tangent features; probes: force rows per label      |
     | residual   | linearised  | energy rows per atom, or of the sum over atoms                        |
     | choose     | linearised  | λ by marginal likelihood (`evidence`) or leave-one-structure-out (`loo`) |
     | noise      | linearised  | λ fixed by hand, as a share of the mean squared norm; None: chosen    |

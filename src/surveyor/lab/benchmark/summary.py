@@ -33,12 +33,12 @@ class Arm:
         )
 
     def values(self, quantity: str, point: int) -> list[float]:
-        """A quantity at a point of the curve, one number a seed; empty where there is none."""
+        """A quantity at a point of the curve, one number per seed; empty where there is none."""
         found = [run["points"][point].get(quantity) for run in self.runs.values()]
         return [float(value) for value in found if value is not None]
 
     def agreement(self, name: str, quantity: str) -> list[float]:
-        """Agreement of a map's std with the errors at the last point, one number a seed."""
+        """Agreement of a map's std with the errors at the last point, one number per seed."""
         found = [run["points"][-1]["uncertainty"].get(name, {}).get(quantity) for run in self.runs.values()]
         return [float(value) for value in found if value is not None]
 

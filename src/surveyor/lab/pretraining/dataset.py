@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from surveyor.lab.pretraining.journal import Journal
 from surveyor.lab.pretraining.molecules import Molecule, make_molecules, pairs
 from surveyor.lab.pretraining.parts import LISTED
 from surveyor.lab.pretraining.recipe import Recipe
-from surveyor.threads import one_thread
+from surveyor.lab.workers import each_done
 
 SPLITS = ("train", "valid", "held_out")
 
@@ -133,30 +131,16 @@ def label_tasks(
 
 
 def _results(todo: list[Task], recipe: Recipe) -> Iterator[tuple[Task, list[Frame], int]]:
-    processes = min(recipe.labelling.processes, len(todo))
-    if processes < 2:
-        for task in todo:
-            yield (task, *make_frames(task, recipe.frames, recipe.labelling.method))
-        return
-    with (
-        one_thread(),
-        ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool,
-    ):
-        waiting: list[tuple[Task, Future[tuple[list[Frame], int]]]] = []
-        queue = iter(todo)
-        try:
-            while True:
-                # A bounded look-ahead: an interruption waits for few tasks and loses few results.
-                for task in islice(queue, 8 * processes - len(waiting)):
-                    waiting.append(
-                        (task, pool.submit(make_frames, task, recipe.frames, recipe.labelling.method))
-                    )
-                if not waiting:
-                    return
-                first, future = waiting.pop(0)
-                yield (first, *future.result())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    """Frames and number of labels of every task, in the order of `todo`."""
+    make = partial(make_frames, spec=recipe.frames, method=recipe.labelling.method)
+    early: dict[str, tuple[list[Frame], int]] = {}
+    following = iter(todo)
+    task = next(following, None)
+    for done, result in each_done(todo, make, recipe.labelling.processes):
+        early[done.key] = result
+        while task is not None and task.key in early:
+            yield (task, *early.pop(task.key))
+            task = next(following, None)
 
 
 def read_splits(journal: Journal, tasks: list[Task], max_frames: int | None = None) -> dict[str, list[Atoms]]:

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.data import atomic_masses, chemical_symbols, covalent_radii
+from ase.calculators.calculator import Calculator
+from ase.data import chemical_symbols, covalent_radii
+from ase.md.velocitydistribution import Stationary
+from ase.md.verlet import VelocityVerlet
 
 from surveyor.lab.pretraining.geometry import thermal_velocities
 from surveyor.structures import whole_file
 from surveyor.types import Float64Array, Potential
 
 
-@dataclass
-class _Motion:
-    """All molecules after so many steps: atoms one below the other, Å and ASE's unit of velocity."""
+class _Together(Calculator):  # type: ignore[misc]
+    """One potential for molecules that do not feel each other: all of them in one batch."""
 
-    positions: Float64Array
-    velocities: Float64Array
-    totals: list[Float64Array]
-    """Total energies (eV) of the molecules after each step."""
-    broken_at: Float64Array
-    """Time (ps) at which each molecule broke; NaN where it is whole."""
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, potential: Potential, molecules: Sequence[Atoms]) -> None:
+        super().__init__()
+        self.potential = potential
+        self.molecules = [atoms.copy() for atoms in molecules]
+        self.each: Float64Array = np.zeros(len(molecules))
+        """Energies (eV) of the molecules where they are now."""
+
+    def calculate(self, atoms: Atoms, *asked: Any) -> None:
+        """Energies and forces of all molecules at the positions of `atoms`."""
+        super().calculate(atoms, *asked)
+        offsets = np.cumsum([len(molecule) for molecule in self.molecules])[:-1]
+        for molecule, part in zip(self.molecules, np.split(atoms.positions, offsets), strict=True):
+            molecule.positions = part
+        labels = self.potential.predict(self.molecules)
+        self.each = np.array([one.energy for one in labels])
+        forces = np.concatenate([one.forces for one in labels])
+        self.results = {"energy": float(self.each.sum()), "forces": forces}
 
 
 def run_dynamics(
@@ -42,7 +56,7 @@ def run_dynamics(
 ) -> dict[str, Any]:
     """Constant-energy dynamics of all molecules, from relaxed structures at 600 K (300 K on average).
 
-    Velocity Verlet, all molecules in one batch. A molecule has broken when one of its first bonds grew
+    ASE's velocity Verlet, all molecules in one batch. A molecule has broken when one of its first bonds grew
     beyond 1.7 times its length, or its positions are no longer finite.
 
     Args:
@@ -53,53 +67,48 @@ def run_dynamics(
         the number of molecules, which broke (with SMILES and time in ps), and the mean and largest drift of
         the total energy in meV/atom/ps, over those that did not break.
     """
-    owner = np.repeat(np.arange(len(starts)), [len(a) for a in starts])
-    sizes = np.array([len(a) for a in starts])
-    offsets = np.cumsum(sizes)[:-1]
-    masses = np.concatenate([atomic_masses[a.numbers] for a in starts])[:, None]
-    moving = [a.copy() for a in starts]
-    bonds = [_bonds(a) for a in starts]
-    dt = step_fs * units.fs
-    places = hashlib.sha256(np.concatenate([a.positions for a in starts]).tobytes()).hexdigest()
+    bonds = [_bonds(molecule) for molecule in starts]
+    owner = np.repeat(np.arange(len(starts)), [len(molecule) for molecule in starts])
+    atoms, totals, broken_at = _begin(starts, seed)
+    places = hashlib.sha256(atoms.positions.tobytes()).hexdigest()
     key = f"{potential.fingerprint} {places} {step_fs} {seed}"
-    motion = _resume(state, key) or _begin(starts, seed)
+    if (kept := _kept(state, key)) is not None:
+        atoms.positions, totals, broken_at = kept["positions"], list(kept["totals"]), kept["broken_at"]
+        atoms.set_momenta(kept["momenta"])
+    atoms.calc = together = _Together(potential, starts)
+    dynamics = VelocityVerlet(atoms, timestep=step_fs * units.fs)
+    dynamics.nsteps = len(totals)
 
-    def evaluate() -> tuple[Float64Array, Float64Array]:
-        for atoms, part in zip(moving, np.split(motion.positions, offsets), strict=True):
-            atoms.positions = part
-        labels = potential.predict(moving)
-        return np.array([x.energy for x in labels]), np.concatenate([x.forces for x in labels])
-
-    _, forces = evaluate()
-    for step in range(len(motion.totals) + 1, steps + 1):
-        half = motion.velocities + 0.5 * dt * forces / masses
-        motion.positions = motion.positions + dt * half
-        energies, forces = evaluate()
-        motion.velocities = half + 0.5 * dt * forces / masses
-        kinetic = np.bincount(
-            owner, weights=(0.5 * masses * motion.velocities**2).sum(axis=1), minlength=len(starts)
-        )
-        motion.totals.append(energies + kinetic)
+    def observe() -> None:
+        if (step := dynamics.nsteps) == len(totals):
+            return  # ASE observes where a run begins, too
+        kinetic = (atoms.get_momenta() ** 2).sum(axis=1) / (2 * atoms.get_masses())
+        totals.append(together.each + np.bincount(owner, weights=kinetic, minlength=len(starts)))
         if step % 50 == 0:
-            for i, atoms in enumerate(moving):
-                if np.isnan(motion.broken_at[i]) and _has_broken(atoms, bonds[i]):
-                    motion.broken_at[i] = step * step_fs / 1000
+            for i, molecule in enumerate(together.molecules):
+                if np.isnan(broken_at[i]) and _has_broken(molecule, bonds[i]):
+                    broken_at[i] = step * step_fs / 1000
             if state is not None:
-                _keep(state, key, motion)
+                motion = {"positions": atoms.positions, "momenta": atoms.get_momenta()}
+                with whole_file(state) as file:
+                    np.savez(file, key=np.array(key), totals=np.array(totals), broken_at=broken_at, **motion)
             if on_step is not None:
                 on_step(step, steps)
-    total = np.array(motion.totals[:steps])
+
+    dynamics.attach(observe)
+    dynamics.run(max(steps - len(totals), 0))
+    total = np.array(totals[:steps])
     tenth = max(steps // 10, 1)
-    drift = (total[-tenth:].mean(axis=0) - total[:tenth].mean(axis=0)) / sizes
+    drift = (total[-tenth:].mean(axis=0) - total[:tenth].mean(axis=0)) / np.bincount(owner)
     drift *= 1000 / (0.9 * steps * step_fs / 1000)
-    whole = np.isnan(motion.broken_at)
+    whole = np.isnan(broken_at)
     return {
         "molecules": len(starts),
         "picoseconds": steps * step_fs / 1000,
         "step_fs": step_fs,
         "start_temperature_K": 600,
         "broken": [
-            {"smiles": starts[i].info.get("smiles", ""), "at_ps": float(motion.broken_at[i])}
+            {"smiles": starts[i].info.get("smiles", ""), "at_ps": float(broken_at[i])}
             for i in np.flatnonzero(~whole).tolist()
         ],
         "drift_mean_mev_per_atom_ps": round(float(np.abs(drift[whole]).mean()), 4) if whole.any() else None,
@@ -107,42 +116,24 @@ def run_dynamics(
     }
 
 
-def _begin(starts: Sequence[Atoms], seed: int) -> _Motion:
+def _begin(starts: Sequence[Atoms], seed: int) -> tuple[Atoms, list[Float64Array], Float64Array]:
+    """All atoms at their first places with thermal momenta, each molecule at rest as a whole."""
     rng = np.random.default_rng([seed, 6])
-    return _Motion(
-        np.concatenate([a.positions for a in starts]),
-        np.concatenate([_resting(a, thermal_velocities(a, 600.0, rng)) for a in starts]),
-        [],
-        np.full(len(starts), np.nan),
-    )
+    together = Atoms()
+    for molecule in starts:
+        own = Atoms(molecule.numbers, positions=molecule.positions)
+        own.set_velocities(thermal_velocities(own, 600.0, rng))
+        Stationary(own, preserve_temperature=False)
+        together += own
+    return together, [], np.full(len(starts), np.nan)
 
 
-def _keep(state: Path, key: str, motion: _Motion) -> None:
-    with whole_file(state) as file:
-        np.savez(
-            file,
-            key=np.array(key),
-            positions=motion.positions,
-            velocities=motion.velocities,
-            totals=np.array(motion.totals),
-            broken_at=motion.broken_at,
-        )
-
-
-def _resume(state: Path | None, key: str) -> _Motion | None:
-    """The kept motion of the same molecules under the same potential."""
+def _kept(state: Path | None, key: str) -> dict[str, Any] | None:
+    """The kept motion of the same molecules under the same potential; None of other ones."""
     if state is None or not state.is_file():
         return None
     with np.load(state, allow_pickle=False) as kept:
-        if str(kept["key"]) != key:
-            return None
-        return _Motion(kept["positions"], kept["velocities"], list(kept["totals"]), kept["broken_at"])
-
-
-def _resting(atoms: Atoms, velocities: Float64Array) -> Float64Array:
-    """Velocities without the motion of the centre of mass."""
-    masses = atomic_masses[atoms.numbers][:, None]
-    return np.asarray(velocities - (masses * velocities).sum(axis=0) / masses.sum())
+        return dict(kept) if str(kept["key"]) == key and "momenta" in kept else None
 
 
 def _bonds(atoms: Atoms) -> list[tuple[int, int, float]]:

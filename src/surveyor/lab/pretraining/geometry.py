@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.data import covalent_radii, vdw_radii
+from scipy.spatial.transform import Rotation
 
 from surveyor.lab.pretraining.molecules import require_rdkit
 from surveyor.types import Float64Array, IndexArray
@@ -90,14 +91,8 @@ def thermal_velocities(atoms: Atoms, temperature: float, rng: np.random.Generato
 
 def random_rotation(rng: np.random.Generator) -> Float64Array:
     """A rotation matrix, uniform over all orientations (from a random unit quaternion)."""
-    w, x, y, z = (q := rng.normal(size=4)) / np.linalg.norm(q)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    w, x, y, z = rng.normal(size=4)
+    return np.asarray(Rotation.from_quat([x, y, z, w]).as_matrix())
 
 
 def place(first: Atoms, second: Atoms, closeness: float, gap: float, rng: np.random.Generator) -> Atoms:

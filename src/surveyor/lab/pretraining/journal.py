@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from ase import Atoms
 
 from surveyor.errors import LabellingError
 from surveyor.lab.pretraining.frames import Frame
+from surveyor.labelling.journal import append_durably, cut, own_file
 from surveyor.types import Labels
 
 
@@ -38,8 +40,7 @@ class Journal:
         self.keys: set[str] = set()
         self.frames = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        sound = 0
+        self._end = 0
         for index, (record, end) in enumerate(_sound_lines(path)):
             if index == 0 and record != head:
                 raise LabellingError(
@@ -50,10 +51,11 @@ class Journal:
             if index:
                 self.keys.add(record["key"])
                 self.frames += len(record["frames"])
-            sound = end
-        with path.open("r+b") as file:
-            file.truncate(sound)
-        if sound == 0:
+            self._end = end
+        if path.exists() and path.stat().st_size > self._end:
+            with own_file(path, os.O_RDWR) as file:
+                cut(file, self._end)
+        if self._end == 0:
             self._write(head)
 
     def append(self, key: str, frames: list[Frame]) -> None:
@@ -70,16 +72,17 @@ class Journal:
 
     def _write(self, record: dict[str, Any]) -> None:
         text = json.dumps(record, separators=(",", ":"), sort_keys=True)
-        with self.path.open("ab") as file:
-            file.write(f"{_checksum(text.encode())} {text}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
+        line = f"{_checksum(text.encode())} {text}\n".encode()
+        append_durably(self.path, line, self._end)
+        self._end += len(line)
 
 
 def _sound_lines(path: Path) -> Iterator[tuple[Any, int]]:
     """Records up to the first damaged line, each with the offset of its end."""
     end = 0
-    with path.open("rb") as file:
+    if not path.exists():
+        return
+    with own_file(path, os.O_RDONLY) as plain, io.BufferedReader(plain) as file:  # type: ignore[type-var]
         for line in file:
             body = line[17:-1]
             if not line.endswith(b"\n") or line[:16].decode("ascii", "replace") != _checksum(body):

@@ -69,10 +69,7 @@ def each_done(
 
 def _start() -> None:
     """Ctrl-C is the parent's business; what e3nn and torch say about themselves is nobody's."""
-    import torch
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     warnings.filterwarnings("ignore", module=r"(torch|e3nn|mace|torch_ema|matscipy|ase)(\.|$)")
     warnings.filterwarnings("ignore", message=".*TorchScript type system.*")
     threading.Thread(target=_leave_with_parent, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a task is made of, and what its builders share."""
+"""What a task is made of, and what the importers share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
-from surveyor.config import LabelConfig
 from surveyor.errors import ConfigError
 from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY
 from surveyor.types import IndexArray
@@ -24,20 +23,16 @@ class Frames:
 
     | variable | meaning                                                                                |
     |----------|----------------------------------------------------------------------------------------|
-    | pool     | what may be labelled; carries its labels where `labels` is None                        |
+    | pool     | what may be labelled; carries its labels, or none of its frames does                   |
     | test     | never trained on; its forces may be missing                                            |
     | target   | unlabelled: where a user would aim; none of them is a test frame                       |
-    | start    | labelled before the first round; empty: drawn from the pool                            |
     | latent   | frames of one reaction of three or more kinds, for the map of the latent space         |
-    | labels   | the calculator of labels that are missing; None: every label is in its file            |
     """
 
     pool: Sequence[Atoms]
     test: Sequence[Atoms]
-    target: Sequence[Atoms] = ()
-    start: Sequence[Atoms] = ()
+    target: Sequence[Atoms]
     latent: Sequence[Atoms] = ()
-    labels: LabelConfig | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,22 +1,25 @@
-"""Tasks on disk: frames are made once, and read by every run."""
+"""Tasks of a benchmark: which frames may be labelled, and which are never trained on.
+
+The frames of a task are read and checked once, and missing labels of its test computed; every run reads what
+that left.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
-from surveyor.config import LabelConfig
 from surveyor.errors import ConfigError, StructureError
 from surveyor.lab.benchmark.oracle import Oracle
 from surveyor.lab.benchmark.schema import TaskSpec
-from surveyor.lab.benchmark.tasks.frames import Frames
-from surveyor.lab.benchmark.tasks.kinds import KINDS
 from surveyor.structures import (
     has_labels,
     labels_of,
@@ -25,6 +28,7 @@ from surveyor.structures import (
     with_labels,
     write_structures,
 )
+from surveyor.structures.label_keys import read_labelled
 from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY
 from surveyor.structures.writing import atomic_write
 from surveyor.types import Failure
@@ -32,6 +36,8 @@ from surveyor.types import Failure
 PARTS = ("pool", "test", "target", "start", "latent")
 KEPT = ("reaction", "config_type", "total_charge", "total_spin", ENERGY_KEY)
 READY = "task.json"
+SHOWN = 60
+"""Frames of a kind on the map of the latent space."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +71,7 @@ class Task:
 
 
 def prepare(name: str, spec: TaskSpec, cache: Path) -> None:
-    """Make the frames of a task and write them, unless they are there.
+    """Read and check the frames of a task and write them as runs read them, unless they are there.
 
     Raises:
         SurveyorError: the data are missing, too small, or not labelled.
@@ -73,19 +79,22 @@ def prepare(name: str, spec: TaskSpec, cache: Path) -> None:
     folder = cache / "tasks" / name
     if (folder / READY).is_file():
         return
-    kind = KINDS[spec.kind]
-    frames = kind.build(kind.options.model_validate(spec.options), spec.seed)
-    oracle = Oracle(frames.labels, cache / "labels")
+    calculator = None if spec.labels == "oracle" else spec.labels
+    if calculator is None:
+        pool = list(read_labelled(spec.pool).structures)
+        test = list(read_labelled(spec.test, energy_alone=True).structures)
+    else:
+        pool, test = _read(spec.pool), _read(spec.test)
+    oracle = Oracle(calculator, cache / "labels")
     begin, fresh = time.process_time(), oracle.computed
-    start = list(read_structures(spec.start)) if isinstance(spec.start, Path) else list(frames.start)
     parts = {
-        "test": _labelled(frames.test, oracle),
-        "start": _labelled(start, oracle),
-        "target": list(frames.target),
-        "latent": list(frames.latent),
+        "test": _labelled(test, oracle),
+        "start": _labelled(_read(spec.start if isinstance(spec.start, Path) else None), oracle),
+        "target": _read(spec.target),
+        "latent": _read(spec.latent) or _latent(pool, np.random.default_rng(spec.seed)),
     }
     spent, fresh = time.process_time() - begin, oracle.computed - fresh
-    parts["pool"] = _candidates(frames, parts, name)
+    parts["pool"] = _candidates(pool, parts, name)
     needed = spec.batch * spec.rounds + (0 if parts["start"] else int(str(spec.start)))
     if len(parts["pool"]) < needed:
         raise ConfigError(
@@ -96,7 +105,6 @@ def prepare(name: str, spec: TaskSpec, cache: Path) -> None:
     for part, members in parts.items():
         write_structures(folder / f"{part}.extxyz", [_tidy(atoms) for atoms in members])
     about = {
-        "labels": None if frames.labels is None else frames.labels.model_dump(mode="json"),
         "label_seconds": round(spent / fresh, 4) if fresh else None,
         "frames": {part: len(members) for part, members in parts.items()},
     }
@@ -107,14 +115,29 @@ def read_task(name: str, spec: TaskSpec, cache: Path) -> Task:
     """A prepared task."""
     folder = cache / "tasks" / name
     about = json.loads((folder / READY).read_text())
-    labels = None if about["labels"] is None else LabelConfig.model_validate(about["labels"])
     parts = {
-        part: list(read_structures(path)) if (path := folder / f"{part}.extxyz").stat().st_size else []
-        for part in PARTS
+        part: _read(path if (path := folder / f"{part}.extxyz").stat().st_size else None) for part in PARTS
     }
-    return Task(
-        name, spec, **parts, oracle=Oracle(labels, cache / "labels"), label_seconds=about["label_seconds"]
-    )
+    oracle = Oracle(None if spec.labels == "oracle" else spec.labels, cache / "labels")
+    return Task(name, spec, **parts, oracle=oracle, label_seconds=about["label_seconds"])
+
+
+def _read(path: Path | None) -> list[Atoms]:
+    return [] if path is None else list(read_structures(path))
+
+
+def _latent(pool: Sequence[Atoms], rng: np.random.Generator) -> list[Atoms]:
+    """Frames of the reaction that has the most kinds; none where fewer than two kinds are named."""
+    if not all("reaction" in atoms.info and "config_type" in atoms.info for atoms in pool):
+        return []
+    members: dict[str, dict[str, list[Atoms]]] = defaultdict(lambda: defaultdict(list))
+    for atoms in pool:
+        members[str(atoms.info["reaction"])][str(atoms.info["config_type"])].append(atoms)
+    kinds = members[max(sorted(members), key=lambda reaction: len(members[reaction]))]
+    chosen = []
+    for frames in kinds.values() if len(kinds) > 1 else ():
+        chosen += [frames[i] for i in np.sort(rng.permutation(len(frames))[:SHOWN])]
+    return chosen
 
 
 def _labelled(frames: Iterable[Atoms], oracle: Oracle) -> list[Atoms]:
@@ -132,7 +155,7 @@ def _labelled(frames: Iterable[Atoms], oracle: Oracle) -> list[Atoms]:
     return found
 
 
-def _candidates(frames: Frames, parts: dict[str, list[Atoms]], name: str) -> list[Atoms]:
+def _candidates(pool: Iterable[Atoms], parts: dict[str, list[Atoms]], name: str) -> list[Atoms]:
     """Different pool frames, none of which is a test frame; checks that no target is one either."""
     test = {structure_id(atoms) for atoms in parts["test"]}
     leaked = [number for number, atoms in enumerate(parts["target"]) if structure_id(atoms) in test]
@@ -144,7 +167,7 @@ def _candidates(frames: Frames, parts: dict[str, list[Atoms]], name: str) -> lis
         )
     seen = set(test)
     kept = []
-    for atoms in frames.pool:
+    for atoms in pool:
         own = structure_id(atoms)
         if own not in seen:
             seen.add(own)
