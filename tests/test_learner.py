@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import surveyor
+from surveyor.campaign import Plan, Stopping, run
 from surveyor.errors import PotentialError
 from surveyor.features import ForceTangent, Tangent
-from surveyor.learner import TangentPotential, fit_tangent
-from surveyor.learner.potential import TangentSettings
+from surveyor.learner import TangentPotential, TangentSettings, choose_correction, fit_tangent
 from surveyor.learner.regression import Regression
 from surveyor.linearised import Rows, fit
+from surveyor.metrics import errors
+from surveyor.selection import make_rule
 from surveyor.testing import check_potential
 from surveyor.types import Labels, Potential
 from tiny import random_molecule, tiny_mace
@@ -286,3 +289,84 @@ def test_another_or_missing_base_is_refused_before_it_is_opened(
     path.write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(PotentialError, match="no corrected potential"):
         surveyor.open_potential(str(path))
+
+
+def test_a_correction_is_kept_where_held_out_structures_gain(pair: tuple[Potential, Potential]) -> None:
+    structures = labelled(pair[1], 24, seed=40)
+    choice = choose_correction(pair[0], structures[:18], structures[18:], SETTINGS)
+    assert isinstance(choice.potential, TangentPotential)
+    with_it, without = choice.errors[choice.chosen], choice.errors["none"]
+    assert with_it[0] / without[0] + with_it[1] / without[1] < 2
+    rows = choice.potential.regression.posterior.n_rows  # the held-out labels are learnt from in the end
+    assert rows == 24 * (1 + SETTINGS.probes if choice.chosen == "energies and forces" else 1)
+    assert f"{choice.errors['none'][1]:.0f} without" in str(choice)
+
+
+def test_a_correction_that_brings_nothing_is_not_kept(pair: tuple[Potential, Potential]) -> None:
+    own = labelled(pair[0], 20, seed=41)  # the potential's own predictions: nothing is lacking but noise
+    rng = np.random.default_rng(0)
+    for atoms in own:
+        atoms.info["REF_energy"] += 0.01 * len(atoms) * rng.standard_normal()
+        atoms.arrays["REF_forces"] += 0.05 * rng.standard_normal((len(atoms), 3))
+    choice = choose_correction(pair[0], own[:14], own[14:], SETTINGS)
+    assert choice.chosen == "none"
+    assert choice.potential is pair[0]
+    assert set(choice.errors) == {"none", "energies", "energies and forces"}
+
+
+def test_groups_and_too_few_of_them(pair: tuple[Potential, Potential]) -> None:
+    structures = labelled(pair[1], 16, seed=42)
+    for number, atoms in enumerate(structures):
+        atoms.info["reaction"] = f"r{number % 2}"
+    choice = choose_correction(pair[0], structures[:10], structures[10:], SETTINGS)
+    assert choice.potential is pair[0]
+    assert "6 held-out structures are too few" in str(choice)
+
+
+def test_a_campaign_corrects_its_potentials_and_finds_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch)
+    reference, start = toy(2), toy(1)
+    pool = labelled(reference, 40, seed=50)
+
+    class Labeller:
+        method = "toy"
+
+        def __call__(self, todo: Mapping[str, Atoms]) -> Iterator[tuple[str, Labels]]:
+            yield from zip(todo, reference.predict(list(todo.values())), strict=True)
+
+    plan = Plan(
+        potential=start,
+        feature_map=Tangent(start, dim=32, normalise="atoms"),
+        rule=partial(make_rule, "random"),
+        noise=1e-4,
+        batch=12,
+        trainer=start.trainer({"updates": 3, "learning_rate": 1e-3}),
+        pool=[without_labels(atoms) for atoms in pool],
+        start=pool[:12],
+        test=labelled(reference, 8, seed=51),
+        stopping=Stopping(rounds=1),
+        valid_fraction=0.3,
+        correction=SETTINGS,
+    )
+    outcome = run(tmp_path / "c", plan, Labeller())
+    record = outcome.rounds[-1]
+    assert any(note.startswith("tangent correction (") for note in record.notes)
+    folder = tmp_path / "c" / "rounds" / "001"
+    corrected = surveyor.open_potential(folder / "potential.tangent")
+    tuned = surveyor.open_potential(f"toy:{folder / 'potential.model'}")
+    assert errors(corrected, plan.test).force_mae == pytest.approx(record.force_mae)
+    assert record.force_mae < 0.8 * errors(tuned, plan.test).force_mae
+
+    (folder / "DONE").unlink()  # killed before the round was closed
+    (folder / "metrics.json").unlink()
+    before = (folder / "potential.tangent").stat().st_mtime_ns
+    again = run(tmp_path / "c", plan, Labeller())
+    assert again.rounds[-1].force_mae == record.force_mae
+    assert again.rounds[-1].notes == record.notes
+    assert (folder / "potential.tangent").stat().st_mtime_ns == before
+
+
+def without_labels(atoms: Atoms) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions)

@@ -10,13 +10,22 @@ from pathlib import Path
 
 from ase import Atoms
 
-from surveyor.campaign.own_potentials import MODEL, open_own, save_own, training_record
+from surveyor.campaign.own_potentials import (
+    CORRECTION,
+    MODEL,
+    open_correction,
+    open_own,
+    save_correction,
+    save_own,
+    training_record,
+)
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import keep_settings
 from surveyor.campaign.validation import split_validation
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.rules import screen, settled
+from surveyor.learner import choose_correction
 from surveyor.metrics import Errors, errors
 from surveyor.progress import Progress
 from surveyor.structures.writing import write_structures
@@ -125,10 +134,18 @@ class Arm:
             references: see `Trainer`.
         """
         folder, plan = self.folder(number), self.plan
+        train, valid = split_validation(labelled, plan.valid_fraction, plan.seed)
         if (folder / MODEL).is_file():
             self.seconds["training"] = float(training_record(folder).get("seconds", 0.0))
-            return open_own(folder, plan.open_potential)
-        train, valid = split_validation(labelled, plan.valid_fraction, plan.seed)
+            tuned = open_own(folder, plan.open_potential)
+        else:
+            tuned = self._train(number, train, valid, references)
+        return self._corrected(number, tuned, train, valid)
+
+    def _train(
+        self, number: int, train: list[Atoms], valid: list[Atoms], references: Mapping[int, float]
+    ) -> Potential:
+        folder, plan = self.folder(number), self.plan
         write_structures(folder / "train.extxyz", [*train, *valid])
         workdir = folder / "training"
         with self.stage(number, "training"):
@@ -144,6 +161,19 @@ class Arm:
         save_own(potential, folder, {"seconds": self.seconds["training"]})
         shutil.rmtree(workdir, ignore_errors=True)
         return potential
+
+    def _corrected(self, number: int, tuned: Potential, train: list[Atoms], valid: list[Atoms]) -> Potential:
+        """The potential with its tangent correction, where the plan tries one and it pays."""
+        if self.plan.correction is None:
+            return tuned
+        folder = self.folder(number)
+        if (folder / CORRECTION).is_file():
+            return open_correction(folder, tuned, self.plan.device)
+        with self.stage(number, "tangent correction"):
+            origin = f"{tuned.family}:{folder / MODEL}"
+            choice = choose_correction(tuned, train, valid, self.plan.correction, origin=origin)
+        save_correction(choice, folder)
+        return choice.potential
 
     def _origin(self, number: int) -> Potential:
         """The potential that a round's training starts from."""

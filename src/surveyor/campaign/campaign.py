@@ -17,6 +17,7 @@ from surveyor.campaign.evaluation import residual_std, test_figures
 from surveyor.campaign.forgetting import forgetting
 from surveyor.campaign.given import Given
 from surveyor.campaign.latent_map import write_map
+from surveyor.campaign.own_potentials import said_of_correction
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
@@ -250,7 +251,7 @@ class Campaign:
             seconds={stage: round(value, 2) for stage, value in arm.seconds.items()},
             quarantined=came.quarantined,
             core_seconds=costs if number else {},
-            notes=list(came.notes),
+            notes=[*came.notes, *said_of_correction(arm.folder(number))],
         )
         left = self.pool.left({*labelled, *self._untouchable()})
         if left and plan.stopping.min_gain is not None and self._limit(record) is None:

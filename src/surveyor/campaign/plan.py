@@ -17,6 +17,7 @@ from surveyor.types import Potential, Trainer
 
 if TYPE_CHECKING:
     from surveyor.features.store import StorableFeatureMap
+    from surveyor.learner import TangentSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class Plan:
     | noise            | λ of the posterior, as a share of the pool's mean squared feature norm         |
     | batch            | picks a round                                                                  |
     | trainer          | fine-tuning                                                                    |
+    | correction       | of a tangent correction that is tried after each training; None: none is tried  |
     | pool             | unlabelled structures; iterated once a round                                   |
     | start            | structures that are labelled already                                           |
     | isolated         | labelled isolated atoms: reference energies, where they cover the elements     |
@@ -67,6 +69,7 @@ class Plan:
     label_rules: LabelRules = field(default_factory=LabelRules)
     training_cores: int = 1
     valid_fraction: float = 0.1
+    correction: TangentSettings | None = None
     device: str | None = None
     seed: int = 0
 

@@ -165,13 +165,13 @@ class TangentPotential:
 
     # ---- what else it can be ----------------------------------------------------------------------
 
-    def with_labels(self, structures: Sequence[Atoms]) -> TangentPotential:
+    def with_labels(self, structures: Sequence[Atoms], *, forces: bool = True) -> TangentPotential:
         """The potential after more labels, in closed form; λ and the weight of energies stay.
 
         Raises:
             StructureError: a structure has no labels, or an unknown element.
         """
-        rows = labelled_rows(self.rows, structures)
+        rows = labelled_rows(self.rows, structures, forces=forces)
         more = self.regression.add(rows)
         return TangentPotential(self.base, more, self.settings, self.extra, origin=self.origin)
 
