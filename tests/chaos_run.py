@@ -14,13 +14,12 @@ from pathlib import Path
 from molecules import rattled
 from surveyor.errors import SurveyorError
 from surveyor.labelling import CalculatorSpec, Ledger, LocalLabeller
-from surveyor.labelling.retries import Retries
 from surveyor.labelling.rules import LabelRules, harvest, screen, settled
 from surveyor.structures import structure_id
 from surveyor.types import Failure
 
 TIME_LIMIT = 15.0
-RULES = LabelRules(Retries(times=8, wait=0.02), minimum=0.5)
+RULES = LabelRules(retries=8, retry_wait=0.02, minimum=0.5)
 
 
 def main(folder: Path, calls: Path, n: int) -> None:

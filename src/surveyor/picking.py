@@ -12,19 +12,17 @@ from ase import Atoms
 from surveyor.acquisition import Batch, Featurised, acquire, featurise
 from surveyor.calibration import MIN_FOLDS, MIN_STRUCTURES, KnownErrors
 from surveyor.config import (
-    FEATURES,
-    GEOMETRIC,
     FeatureConfig,
     SelectionConfig,
     build_features,
     build_rule,
     check_aim,
     check_committee,
-    check_name,
     check_price,
 )
 from surveyor.disagreement import UNITS, check_quantity, disagreement, shared_elements
 from surveyor.errors import FeatureError, SelectionError, notice
+from surveyor.features.registry import FEATURES, takes
 from surveyor.features.store import StorableFeatureMap, open_store
 from surveyor.metrics import residuals
 from surveyor.posterior import check_noise
@@ -93,10 +91,10 @@ def select(
     Args:
         pool: a file, or structures; labels in it are not looked at.
         labelled: a file or structures that are labelled already; None before the first label.
-        model: an opened potential, or what `open_potential` takes; `soap` does not open it.
+        model: an opened potential, or what `open_potential` takes; not opened for features that take none.
         n: number of picks; None: as many as the budget pays for.
-        features: `tangent`, `activations` or `soap`.
-        rule: a name in `surveyor.selection.RULES`.
+        features: a name in `surveyor.features.FEATURES`, or the import path `module:Name` of a feature map.
+        rule: a name in `surveyor.selection.RULES`, or the import path of a rule.
         target: unlabelled structures that `target-variance` aims at; None: a seeded sample of the pool.
         committee: two or more potentials, differently fine-tuned, for the rule `committee`.
         committee_on: what they disagree on, `energies` (eV/atom) or `forces` (eV/Å).
@@ -122,7 +120,7 @@ def select(
     check_committee(rule, len(committee))
     check_quantity(committee_on)
     progress = progress or Silent()
-    potential = None if features in GEOMETRIC else _opened(model, device)
+    potential = _opened(model, device) if takes(features, "potential") else None
     members = [_opened(source, device) for source in committee]
     known_elements = [] if potential is None else [potential.elements]
     shared = [*known_elements, shared_elements(members)] if members else known_elements
@@ -200,8 +198,8 @@ def _check_arguments(
     budget: float | None,
 ) -> None:
     """Refuse before anything is computed."""
-    check_name(features, FEATURES, "features")
-    check_name(rule, RULES, "rule")
+    FEATURES.find(features, "features")
+    RULES.find(rule, "rule")
     check_aim(rule, target)
     check_noise(noise)
     if n is None and budget is None:

@@ -138,7 +138,7 @@ class Campaign:
     def _due(self) -> dict[str, Atoms]:
         """What is to be labelled next; where all that is left has failed before, after the pause for that."""
         todo = self.ask()
-        due = {name: self.plan.label_rules.retries.due(self.ledger.attempts(name)) for name in todo}
+        due = {name: self.plan.label_rules.due(self.ledger.attempts(name)) for name in todo}
         first = min(due.values(), default=0.0)
         time.sleep(max(0.0, first - time.time()))
         return {name: atoms for name, atoms in todo.items() if due[name] <= max(first, time.time())}

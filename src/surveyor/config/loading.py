@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from surveyor.config.labels import with_templates
-from surveyor.config.registries import FEATURES, check_aim, check_name
+from surveyor.config.registries import check_aim
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import ConfigError
+from surveyor.features.registry import check_settings
 from surveyor.selection import RULES, rules_that_take
 from surveyor.specs import read_yaml, validate
 
@@ -22,8 +23,8 @@ def load_campaign(path: Path) -> CampaignConfig:
         ConfigError: the file is missing, not YAML, or a key is unknown or has a wrong value.
     """
     config = validate(CampaignConfig, read_yaml(path), path)
-    check_name(config.features.kind, FEATURES, f"{path.name}: features: kind")
-    check_name(config.selection.rule, RULES, f"{path.name}: selection: rule")
+    check_settings(config.features.kind, config.features.settings, f"{path.name}: features")
+    RULES.find(config.selection.rule, f"{path.name}: selection: rule")
     check_aim(config.selection.rule, config.target, f"{path.name}: ")
     rule = config.selection.rule
     if rule in rules_that_take("disagreement"):

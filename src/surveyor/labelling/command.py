@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat
 
 from surveyor.errors import LabellingError
 from surveyor.labelling import keeper as keeping
@@ -26,9 +26,10 @@ from surveyor.labelling.calculators import CalculatorSpec
 from surveyor.labelling.naming import checksum
 from surveyor.labelling.outputs import STDERR, STDOUT, OutputSettings, inside, read_output
 from surveyor.labelling.templates import render, variables
+from surveyor.settings import Settings
 
 
-class CommandSettings(BaseModel):
+class CommandSettings(Settings):
     """An external program.
 
     | field       | meaning                                                                             |
@@ -44,7 +45,7 @@ class CommandSettings(BaseModel):
     | keep        | `failed`: the scratch folder of a failed label stays, and its failure names it      |
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     command: list[str] = Field(min_length=1)
     output: OutputSettings
@@ -71,7 +72,7 @@ def command_spec(settings: CommandSettings) -> CalculatorSpec:
     name = settings.name or Path(settings.command[0]).name
     return CalculatorSpec(
         path="surveyor.labelling.command:Command",
-        settings={"settings": content},
+        settings={"settings": settings},
         charge_key="charge",
         spin_key="multiplicity",
         name="-".join(filter(None, (name, settings.version))),

@@ -38,4 +38,6 @@ class LocalLabeller(EngineLabeller):
         if processes is not None and processes < 1:
             raise LabellingError(f"processes={processes}", expected="one process or more")
         self.processes = processes or os.cpu_count() or 1
-        super().__init__(spec, LocalEngine(self.processes), spool=spool, failed=failed, time_limit=time_limit)
+        super().__init__(
+            spec, LocalEngine(processes=self.processes), spool=spool, failed=failed, time_limit=time_limit
+        )

@@ -11,10 +11,11 @@ import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from surveyor.labelling.converged import unconverged
 from surveyor.labelling.printed import Pattern
+from surveyor.settings import Settings
 from surveyor.structures.comparison import compare
 from surveyor.structures.real import real
 from surveyor.types import Float64Array
@@ -72,11 +73,7 @@ FileName = Annotated[str, AfterValidator(inside)]
 PatternText = Annotated[str, AfterValidator(_pattern)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EnergyOutput(_Strict):
+class EnergyOutput(Settings):
     """The energy is the one group of the last match of `pattern` in `file`."""
 
     pattern: PatternText
@@ -90,7 +87,7 @@ class EnergyOutput(_Strict):
         return self
 
 
-class RowsOutput(_Strict):
+class RowsOutput(Settings):
     """Forces or gradient: the lines behind the last match of `after` that match `row`, one behind the other.
 
     `row` has three groups, x y z of an atom, or one, and then there is a line a component.
@@ -108,7 +105,7 @@ class RowsOutput(_Strict):
         return self
 
 
-class OutputSettings(_Strict):
+class OutputSettings(Settings):
     """Where the results stand: by patterns, or in a file that an ASE reader opens.
 
     | field           | meaning                                                          |

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from pydantic import PositiveFloat
 
+from surveyor.settings import Settings
 from surveyor.structures.labels import labels_of
 from surveyor.types import Float64Array
 
@@ -21,8 +22,7 @@ DOUBT = "surveyor_doubt"
 """The key under which a label carries what its own code doubted."""
 
 
-@dataclass(frozen=True)
-class Screening:
+class Screening(Settings):
     """Which labels are suspicious.
 
     | field     | a label is suspicious when                                                     | unit |
@@ -38,8 +38,8 @@ class Screening:
     purpose, so only gross errors (another unit, another electronic state) should be caught: 20 by default.
     """
 
-    max_force: float | None = 100.0
-    outlier: float | None = 20.0
+    max_force: PositiveFloat | None = 100.0
+    outlier: PositiveFloat | None = 20.0
 
     def suspicious(self, new: Mapping[str, Atoms], known: Sequence[Atoms]) -> dict[str, str]:
         """id → reason, for those of the new labels that are suspicious; the known ones are compared with."""

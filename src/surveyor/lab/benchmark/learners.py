@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.campaign.validation import split_validation
-from surveyor.config.build import trainer_settings
 from surveyor.features.probes import directions
 from surveyor.lab.benchmark import maps
 from surveyor.lab.benchmark.once import once
@@ -261,7 +260,7 @@ class FineTuningLearner:
         self, labelled: Mapping[str, Atoms], seed: int, pool: bool, path: Path, kept: Path | None
     ) -> None:
         trainable = require(self.potential, Trainable, "a learner that trains")
-        trainer = trainable.trainer(trainer_settings(self.training))
+        trainer = trainable.trainer(self.training)
         train, valid = split_validation(labelled, self.training.valid_fraction, seed)
         workdir = self._folder / f"{path.stem}.work"
         begin = core_seconds()

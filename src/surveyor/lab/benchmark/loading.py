@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from surveyor.config import check_name
 from surveyor.errors import ConfigError
+from surveyor.features import FEATURES
 from surveyor.lab.benchmark.schema import BenchmarkSpec, StrategySpec, TaskSpec
 from surveyor.lab.benchmark.tasks import KINDS
+from surveyor.registry import check_name
 from surveyor.selection import RULES, rules_that_take
 from surveyor.specs import read_yaml, validate
 
@@ -35,6 +36,8 @@ def load_benchmark(path: Path) -> BenchmarkSpec:
     tasks = {
         name: _checked_task(task, base, f"{path.name}: tasks: {name}") for name, task in spec.tasks.items()
     }
+    for name, own in spec.maps.items():
+        FEATURES.find(own.kind, f"{path.name}: maps: {name}: kind")
     for name, strategy in spec.strategies.items():
         _check_strategy(strategy, spec.maps, f"{path.name}: strategies: {name}")
     for name, learner in spec.learners.items():
@@ -69,7 +72,7 @@ def _checked_task(task: TaskSpec, base: Path, place: str) -> TaskSpec:
 
 
 def _check_strategy(strategy: StrategySpec, maps: Mapping[str, object], place: str) -> None:
-    check_name(strategy.rule, {**RULES, COMMITTEE: None}, f"{place}: rule")
+    RULES.find(strategy.rule, f"{place}: rule")
     if strategy.features is not None:
         check_name(strategy.features, maps, f"{place}: features")
     elif strategy.rule not in ("random", COMMITTEE):

@@ -8,15 +8,15 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, PositiveInt
 
-from surveyor.config.schema import Strict
 from surveyor.lab.benchmark.tasks.frames import Frames, Groups, near_zero, sample
 from surveyor.lab.benchmark.tasks.paths import coarse_path
+from surveyor.settings import Settings
 from surveyor.structures import read_structures, without_labels
 
 REACTION = "acetylacetone"
 
 
-class AcetylacetoneOptions(Strict):
+class AcetylacetoneOptions(Settings):
     """Options of `acetylacetone`.
 
     | key         | meaning                                                                             |

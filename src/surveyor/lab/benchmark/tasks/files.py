@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.config import LabelConfig
-from surveyor.config.schema import Strict
 from surveyor.lab.benchmark.tasks.frames import Frames, Groups
+from surveyor.settings import Settings
 from surveyor.structures import read_structures
 from surveyor.structures.label_keys import read_labelled
 
@@ -18,7 +18,7 @@ SHOWN = 60
 """Frames of a kind on the map of the latent space."""
 
 
-class FilesOptions(Strict):
+class FilesOptions(Settings):
     """Options of the kind `files`.
 
     | key    | meaning                                                                                |

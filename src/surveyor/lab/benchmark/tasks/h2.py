@@ -8,9 +8,9 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, PositiveInt
 
-from surveyor.config.schema import Strict
 from surveyor.lab.benchmark.tasks.frames import Frames, Groups, evenly, rattled, sample
 from surveyor.lab.benchmark.tasks.paths import coarse_path
+from surveyor.settings import Settings
 from surveyor.structures import read_structures
 from surveyor.structures.labels import ENERGY_KEY
 
@@ -18,7 +18,7 @@ GAP = 0.01
 """Share of a trajectory left out between the pool's part and the test's: neighbours leak."""
 
 
-class H2Options(Strict):
+class H2Options(Settings):
     """Options of `h2-combustion`.
 
     | key         | meaning                                                                         |

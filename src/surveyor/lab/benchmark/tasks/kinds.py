@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from surveyor.config.schema import Strict
 from surveyor.lab.benchmark.tasks.acetylacetone import AcetylacetoneOptions, acetylacetone
 from surveyor.lab.benchmark.tasks.files import FilesOptions, files
 from surveyor.lab.benchmark.tasks.frames import Frames
 from surveyor.lab.benchmark.tasks.h2 import H2Options, h2_combustion
 from surveyor.lab.benchmark.tasks.rdb7 import BiasedOptions, RDB7Options, rdb7_biased, rdb7_paths
 from surveyor.lab.benchmark.tasks.sn2 import SN2Options, sn2_mp2
+from surveyor.settings import Settings
 
 
 @dataclass(frozen=True)
 class Kind:
     """The options of a kind of task, and what makes its frames from options and seed."""
 
-    options: type[Strict]
+    options: type[Settings]
     build: Callable[[Any, int], Frames]
 
 

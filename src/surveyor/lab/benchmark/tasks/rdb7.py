@@ -11,17 +11,17 @@ from ase.neighborlist import natural_cutoffs
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from surveyor.config import LabelConfig
-from surveyor.config.schema import Strict
 from surveyor.errors import ConfigError
 from surveyor.lab.benchmark.tasks.frames import Frames, Groups, rattled
 from surveyor.lab.benchmark.tasks.paths import along, coarse_path
+from surveyor.settings import Settings
 from surveyor.structures import read_structures
 
 STRETCH = 1.25
 """Atoms closer than this times the sum of their covalent radii are bonded."""
 
 
-class RDB7Options(Strict):
+class RDB7Options(Settings):
     """Options of `rdb7-paths`.
 
     | key            | meaning                                                                          |

@@ -8,14 +8,14 @@ import numpy as np
 from ase import Atoms
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from surveyor.config.schema import Strict
 from surveyor.errors import ConfigError
 from surveyor.lab.benchmark.tasks.frames import Frames, Groups, calm, near_zero, rattled, sample
 from surveyor.lab.benchmark.tasks.paths import coarse_path
+from surveyor.settings import Settings
 from surveyor.structures import read_structures
 
 
-class SN2Options(Strict):
+class SN2Options(Settings):
     """Options of `sn2-mp2`.
 
     | key             | meaning                                                                     |
