@@ -1,4 +1,4 @@
-"""Robust fits of energies to the numbers of atoms of each element, and robust spreads."""
+"""Robust fits of energies to the numbers of atoms of each element."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from surveyor.regression import least_absolute
+from surveyor.structures.composition import counts, elements_of
 from surveyor.structures.identity import total_charge
 from surveyor.types import Float64Array
-
-ITERATIONS = 30
-TO_SIGMA = 1.4826
-"""Standard deviation / median absolute deviation of a normal distribution."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,39 +31,27 @@ class CountFit:
 
 
 def fit_counts(structures: Sequence[Atoms], values: Float64Array) -> CountFit:
-    """min_δ Σ_x |y(x) − Σ_z n_z(x) δ_z − δ_q(x)| / n(x), by re-weighted least squares.
+    """min_δ Σ_x |y(x) − Σ_z n_z(x) δ_z − δ_q(x)| / n(x), by `least_absolute`.
 
     δ_q, one constant for each total charge but the commonest, is there because a potential that does not
     know the charge is off by a constant for ions. Absolute deviations, so that a few wrong energies do not
     move the fit.
     """
-    elements = sorted({int(z) for atoms in structures for z in set(atoms.numbers.tolist())})
-    counts = np.array([[(atoms.numbers == z).sum() for z in elements] for atoms in structures], dtype=float)
-    sizes = counts.sum(axis=1)
+    elements = elements_of(structures)
+    numbers = counts(structures, elements)
+    sizes = numbers.sum(axis=1)
     charges = np.array([str(total_charge(atoms)) for atoms in structures])
     names, amounts = np.unique(charges, return_counts=True)
     others = [name for name in names if name != names[amounts.argmax()]]
-    design = np.column_stack([counts, *((charges == name).astype(float) for name in others)])
-    scaled, target = design / sizes[:, None], values / sizes
-    weights = np.ones(len(values))
-    solution = np.zeros(design.shape[1])
-    for _ in range(ITERATIONS):
-        root = np.sqrt(weights)
-        solution, *_ = np.linalg.lstsq(scaled * root[:, None], target * root, rcond=1e-10)
-        left = np.abs(target - scaled @ solution)
-        floor = max(1e-6, 1e-3 * float(np.median(left)))
-        weights = 1 / np.maximum(left, floor)
-        weights /= weights.max()
+    design = np.column_stack([numbers, *((charges == name).astype(float) for name in others)])
+    solution = least_absolute(
+        design / sizes[:, None], values / sizes, floor=1e-6, share=1e-3, iterations=30, cutoff=1e-10
+    )
     return CountFit(
         shifts=dict(zip(elements, solution[: len(elements)].tolist(), strict=True)),
         fitted=design @ solution,
-        rank=int(np.linalg.matrix_rank(counts)),
+        rank=int(np.linalg.matrix_rank(numbers)),
     )
-
-
-def spread(values: Float64Array) -> float:
-    """1.4826 median |y − median y|: the standard deviation of the bulk."""
-    return TO_SIGMA * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from surveyor.doctor.findings import Verdict, error, frames_text, not_checked, ok, warning
-from surveyor.doctor.fits import fit_counts, spread
+from surveyor.doctor.fits import fit_counts
 from surveyor.doctor.sampling import Sample
+from surveyor.regression import spread
 from surveyor.types import Float64Array, IndexArray
 
 MIN_FRAMES = 20

@@ -23,6 +23,7 @@ from surveyor.lab.benchmark.schema import LearnerSpec, MapSpec
 from surveyor.lab.benchmark.tasks import Task
 from surveyor.linearised import Rows, fit, shift_references
 from surveyor.potentials.base import Trainable, require
+from surveyor.structures.composition import counts
 from surveyor.structures.labels import labels_of
 from surveyor.structures.writing import whole_file
 from surveyor.types import Features, Float64Array, Labels, Potential
@@ -113,9 +114,7 @@ class Shifted:
 
     def composition(self, structures: Sequence[Atoms]) -> Float64Array:
         """n_z of every structure, (structures, elements)."""
-        return np.array(
-            [[(a.numbers == z).sum() for z in self.elements] for a in structures], dtype=np.float64
-        )
+        return counts(structures, self.elements)
 
     def residuals(self, labelled: Mapping[str, Atoms]) -> Float64Array:
         """(E_ref − E) / n of every labelled structure, eV/atom."""
@@ -124,8 +123,8 @@ class Shifted:
         )
 
     def __call__(self, labelled: Mapping[str, Atoms], seed: int) -> Learnt:  # noqa: ARG002
-        counts = self.composition(list(labelled.values()))
-        shifts = shift_references(counts / counts.sum(axis=1, keepdims=True), self.residuals(labelled))
+        numbers = self.composition(list(labelled.values()))
+        shifts = shift_references(numbers / numbers.sum(axis=1, keepdims=True), self.residuals(labelled))
         constant = self.composition(self.task.test) @ shifts
         return Learnt(
             [Labels(b.energy + float(c), b.forces) for b, c in zip(self.base["test"], constant, strict=True)],
