@@ -41,7 +41,8 @@ from surveyor.selection import Given, Shortlist, make_rule
 from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
-from surveyor.types import Labeller, Potential, Selector
+from surveyor.training import CommandTrainer
+from surveyor.types import Labeller, Potential, Selector, Trainer
 
 
 def build_features(
@@ -110,11 +111,10 @@ def build_plan(config: CampaignConfig) -> Plan:
         SurveyorError: a file or the potential cannot be used.
     """
     from surveyor.potentials import open_potential
-    from surveyor.potentials.base import Shiftable, Trainable, require
+    from surveyor.potentials.base import Shiftable, require
     from surveyor.potentials.references import shifted_to
 
     potential = open_potential(config.model, config.device, head=config.head)
-    trainable = require(potential, Trainable, "a campaign trains its potential")
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
     pool = StructureFile(config.pool, potential.elements)
@@ -125,7 +125,7 @@ def build_plan(config: CampaignConfig) -> Plan:
     training = config.training
     if start.structures:
         require(potential, Shiftable, "start: its energies are compared once references are fitted to them")
-    trainer = trainable.trainer(training, replay)
+    threads = training.threads or os.cpu_count() or 1
     seen = (pool, start.structures, test.structures, target)
     return Plan(
         potential=potential,
@@ -135,7 +135,7 @@ def build_plan(config: CampaignConfig) -> Plan:
         rule=build_rule(config.selection),
         noise=config.selection.noise,
         batch=config.selection.batch,
-        trainer=trainer,
+        trainer=_trainer(config, potential, replay),
         continued=training.start == "continued",
         pool=pool,
         start=start.structures,
@@ -147,10 +147,22 @@ def build_plan(config: CampaignConfig) -> Plan:
         target=target,
         stopping=config.stop,
         label_rules=config.labels,
-        training_cores=training.threads or os.cpu_count() or 1,
+        training_cores=threads,
         valid_fraction=training.valid_fraction,
         seed=config.seed,
     )
+
+
+def _trainer(config: CampaignConfig, potential: Potential, replay: Sequence[Atoms]) -> Trainer:
+    """The trainer of the potential's family, or the program that the configuration names."""
+    from surveyor.potentials.base import Trainable, require
+
+    training = config.training
+    if training.command is None:
+        what_for = "a campaign without training: command"
+        return require(potential, Trainable, what_for).trainer(training, replay)
+    threads = training.threads or os.cpu_count() or 1
+    return CommandTrainer(training.command, potential.family, device=config.device, threads=threads)
 
 
 def _paths(config: CampaignConfig) -> dict[str, Path]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from surveyor.campaign.stopping import Stopping
 from surveyor.labelling.engines import AnyEngine, LocalEngine
 from surveyor.labelling.rules import LabelRules
 from surveyor.potentials.fine_tuning import FineTuningSettings
 from surveyor.settings import Settings
+from surveyor.training import TrainingProgram
 
 
 class FeatureConfig(Settings):
@@ -57,11 +58,28 @@ class ManualSettings(Settings):
 
 
 class TrainingConfig(FineTuningSettings):
-    """How the potential is fine-tuned in every round."""
+    """How the potential is fine-tuned in every round: by its family's own trainer, or by a program.
+
+    `command` is a `TrainingProgram`, or only the list of its `command`.
+    """
 
     start: Literal["pretrained", "continued"] = "pretrained"
     replay: Path | None = None
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
+    command: TrainingProgram | None = None
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _command_alone(cls, content: Any) -> Any:
+        return {"command": content} if isinstance(content, list) else content
+
+    @model_validator(mode="after")
+    def _nothing_beside_the_command(self) -> TrainingConfig:
+        told = FineTuningSettings(threads=self.threads)
+        for name in FineTuningSettings.model_fields if self.command is not None else ():
+            if getattr(self, name) != getattr(told, name):
+                raise ValueError(f"{name} has no effect on training: command: tell the program itself")
+        return self
 
     @model_validator(mode="after")
     def _nothing_to_replay(self) -> TrainingConfig:
