@@ -110,8 +110,8 @@ def test_calculators_that_cannot_be_had() -> None:
         EngineLabeller(CalculatorSpec("no.such.module:Thing"), LocalEngine(processes=1))
     with pytest.raises(LabellingError, match="does not take"):
         compute(CalculatorSpec("calculators:FailingEMT", {"nonsense": 1}), molecule("H2O"))
-    with pytest.raises(LabellingError, match="one process or more"):
-        EngineLabeller(EMT_SPEC, LocalEngine(processes=0))
+    with pytest.raises(ValueError, match="greater than 0"):
+        LocalEngine(processes=0)
 
 
 def gone(pid: int, patience: float = 10.0) -> bool:
