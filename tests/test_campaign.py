@@ -25,7 +25,6 @@ from surveyor.campaign.validation import split_validation
 from surveyor.config import build_plan, load_campaign
 from surveyor.errors import CampaignError
 from surveyor.labelling import CalculatorSpec, compute
-from surveyor.labelling.retries import Retries
 from surveyor.structures import structure_id, write_structures
 from surveyor.types import Failure
 
@@ -158,7 +157,7 @@ def test_a_round_whose_labels_all_failed_says_so(campaign: Campaign) -> None:
 
 
 def test_a_failed_label_is_tried_again_after_a_pause_and_then_given_up(campaign: Campaign) -> None:
-    rules = LabelRules(Retries(times=2, wait=0.1), minimum=0.5)
+    rules = LabelRules(retries=2, retry_wait=0.1, minimum=0.5)
     campaign = with_plan(campaign, label_rules=rules)
     campaign.advance()
     calls: dict[str, list[float]] = {}
@@ -190,7 +189,7 @@ def test_a_failed_label_is_tried_again_after_a_pause_and_then_given_up(campaign:
 
 
 def test_a_failure_that_is_final_is_not_tried_again(campaign: Campaign) -> None:
-    campaign = with_plan(campaign, label_rules=LabelRules(Retries(times=5, wait=1000)))
+    campaign = with_plan(campaign, label_rules=LabelRules(retries=5, retry_wait=1000))
     campaign.advance()
     names = list(campaign.ask())
     campaign.tell(names[0], Failure("forces of shape (2, 3) for 3 atoms", final=True))

@@ -21,9 +21,10 @@ from surveyor.cli import app
 from surveyor.config import build_plan, load_campaign
 from surveyor.errors import ConfigError
 from surveyor.labelling import CalculatorSpec, compute
-from surveyor.metrics import element_offsets, errors_but_offsets, residuals
+from surveyor.metrics import errors_but_offsets, residuals
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import with_labels, write_structures
+from surveyor.structures.composition import element_offsets
 from surveyor.types import Labels
 
 EMT = CalculatorSpec("ase.calculators.emt.EMT")

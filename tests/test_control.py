@@ -21,7 +21,6 @@ from surveyor.cli import app
 from surveyor.config import build_plan, load_campaign
 from surveyor.errors import CampaignError, ConfigError
 from surveyor.labelling import compute
-from surveyor.labelling.retries import Retries
 from surveyor.metrics import Errors
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import structure_id
@@ -64,7 +63,7 @@ class RefitTrainer:
 def plan(tmp_path: Path, model_file: Path) -> Plan:
     config = load_campaign(config_file(tmp_path, model_file, forgetting=False, control="random"))
     assert config.control is not None
-    rules = LabelRules(Retries(times=1, wait=0.01))
+    rules = LabelRules(retries=1, retry_wait=0.01)
     return replace(build_plan(config), trainer=RefitTrainer(), label_rules=rules)
 
 

@@ -34,7 +34,7 @@ def label(
 ) -> dict[str, Labels | Failure]:
     spec = CalculatorSpec("calculators:Stubborn", {"act": act, **settings})
     labeller = EngineLabeller(
-        spec, LocalEngine(2), spool=folder / "spool", failed=folder / "failed", time_limit=limit
+        spec, LocalEngine(processes=2), spool=folder / "spool", failed=folder / "failed", time_limit=limit
     )
     return dict(labeller({structure_id(a): a for a in rattled(n, 3)}))
 
@@ -211,7 +211,7 @@ def test_relative_files_of_the_settings_are_found_from_the_scratch_folder(
     (tmp_path / "weights.txt").write_text("7")
     spec = CalculatorSpec("calculators:Weighted", {"model": "weights.txt"})
     structures = {structure_id(a): a for a in rattled(1, 3)}
-    (result,) = dict(EngineLabeller(spec, LocalEngine(1), spool=tmp_path / "spool")(structures)).values()
+    (result,) = dict(EngineLabeller(spec, LocalEngine(processes=1), spool=tmp_path / "spool")(structures)).values()
     assert isinstance(result, Labels)
     assert result.energy == 7.0
 
@@ -220,6 +220,6 @@ def test_single_atoms_and_empty_messages(tmp_path: Path) -> None:
     spec = CalculatorSpec("calculators:Stubborn", {"act": "raise RuntimeError"})
     atom = Atoms("H")
     (result,) = dict(
-        EngineLabeller(spec, LocalEngine(1), spool=tmp_path)({structure_id(atom): atom})
+        EngineLabeller(spec, LocalEngine(processes=1), spool=tmp_path)({structure_id(atom): atom})
     ).values()
     assert result == Failure("RuntimeError: no message", core_seconds=result.core_seconds)

@@ -10,6 +10,8 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.errors import ConfigError
+from surveyor.regression import least_squares
+from surveyor.structures.composition import counts, elements_of
 from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY
 from surveyor.types import IndexArray
 
@@ -97,9 +99,8 @@ def near_zero(*parts: Sequence[Atoms]) -> None:
     of an element change nothing that the re-fit of reference energies does not.
     """
     frames = [atoms for part in parts for atoms in part if ENERGY_KEY in atoms.info]
-    elements = sorted({int(z) for atoms in frames for z in atoms.numbers})
-    counts = np.array([[(atoms.numbers == z).sum() for z in elements] for atoms in frames])
+    numbers = counts(frames, elements_of(frames))
     energies = np.array([float(atoms.info[ENERGY_KEY]) for atoms in frames])
-    references = ROUND * np.round(np.linalg.lstsq(counts, energies, rcond=1e-8)[0] / ROUND)
-    for atoms, energy in zip(frames, energies - counts @ references, strict=True):
+    references = ROUND * np.round(least_squares(numbers, energies) / ROUND)
+    for atoms, energy in zip(frames, energies - numbers @ references, strict=True):
         atoms.info[ENERGY_KEY] = float(energy)

@@ -128,6 +128,7 @@ def main(how: str, parent: int, command: list[str]) -> int:
 if __name__ == "__main__":
     code = main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # nobody may change what SIGKILL does
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.linalg import eigh, svd
 
 from surveyor.errors import FeatureError
+from surveyor.regression import least_squares
 from surveyor.types import Float64Array, IndexArray
 
 Choose = Literal["evidence", "loo"]
@@ -223,7 +224,7 @@ def fit(rows: Rows, *, choose: Choose = "loo", noise: float | None = None) -> Li
 
 def shift_references(composition: Float64Array, residual: Float64Array) -> Float64Array:
     """δ of least |δ| among the minima of |residual − C δ|²; the same as the re-fit before a training."""
-    return np.asarray(np.linalg.lstsq(composition, residual, rcond=1e-8)[0], dtype=np.float64)
+    return least_squares(composition, residual)
 
 
 def _left_out_score(errors: Float64Array, m: int, weight: float) -> float:

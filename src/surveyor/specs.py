@@ -1,4 +1,4 @@
-"""YAML files checked against frozen schemas."""
+"""YAML files checked against frozen settings."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Arm:
 
     def _due(self, left: Mapping[str, Atoms]) -> dict[str, Atoms]:
         """What is to be tried next; where all that is left has failed before, after the pause for that."""
-        due = {name: self.plan.label_rules.retries.due(self.ledger.attempts(name)) for name in left}
+        due = {name: self.plan.label_rules.due(self.ledger.attempts(name)) for name in left}
         first = min(due.values())
         time.sleep(max(0.0, first - time.time()))
         return {name: atoms for name, atoms in left.items() if due[name] <= max(first, time.time())}

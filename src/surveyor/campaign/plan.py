@@ -66,7 +66,7 @@ class Plan:
     paths: Mapping[str, Path] = field(default_factory=dict)
     continued: bool = False
     stopping: Stopping = field(default_factory=Stopping)
-    label_rules: LabelRules = field(default_factory=LabelRules)
+    label_rules: LabelRules = field(default_factory=lambda: LabelRules(retries=0))
     training_cores: int = 1
     valid_fraction: float = 0.1
     correction: TangentSettings | None = None

@@ -189,7 +189,7 @@ def _details(rounds: tuple[RoundRecord, ...]) -> list[str]:
         return []
     lines, last = [], rounds[-1]
     used = last.training_settings
-    if used:
+    if "trained_parameters" in used:
         lines.append(
             f"training: {used['mode']}, {used['trained_parameters']:,} of {used['parameters']:,} parameters, "
             f"{used['updates']} updates of {used['batch_size']}, learning rate {used['learning_rate']:g}, "

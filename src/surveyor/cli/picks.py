@@ -13,7 +13,7 @@ from surveyor.cli.console import plain_console
 if TYPE_CHECKING:
     from surveyor.acquisition import Batch
     from surveyor.calibration import Calibrations
-    from surveyor.picking import Picked
+    from surveyor.picked import Picked
     from surveyor.types import Float64Array
 
 SHOWN = 10

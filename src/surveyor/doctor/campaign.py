@@ -251,7 +251,7 @@ def try_calculator(
     wanted = {structure_id(atoms): atoms for atoms in frames}
     found: dict[str, Labels | Failure] = {}
     try:
-        for name, result in EngineLabeller(spec, LocalEngine(1), time_limit=time_limit)(wanted):
+        for name, result in EngineLabeller(spec, LocalEngine(processes=1), time_limit=time_limit)(wanted):
             found[name] = result
             if isinstance(result, Failure):
                 break

@@ -9,7 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.doctor.factors import FORCE_FACTORS, named, usual
-from surveyor.structures.composition import atom_counts, elements_of, least_absolute
+from surveyor.regression import least_absolute
+from surveyor.structures.composition import counts, elements_of
 from surveyor.structures.identity import total_charge
 from surveyor.types import Float64Array, IndexArray
 
@@ -44,17 +45,19 @@ def fit_counts(structures: Sequence[Atoms], values: Float64Array) -> CountFit:
     know the charge is off by a constant for ions.
     """
     elements = elements_of(structures)
-    counts = atom_counts(structures, elements)
-    sizes = counts.sum(axis=1)
+    numbers = counts(structures, elements)
+    sizes = numbers.sum(axis=1)
     charges = np.array([str(total_charge(atoms)) for atoms in structures])
     names, amounts = np.unique(charges, return_counts=True)
     others = [name for name in names if name != names[amounts.argmax()]]
-    design = np.column_stack([counts, *((charges == name).astype(float) for name in others)])
-    solution = least_absolute(design / sizes[:, None], values / sizes)
+    design = np.column_stack([numbers, *((charges == name).astype(float) for name in others)])
+    solution = least_absolute(
+        design / sizes[:, None], values / sizes, floor=1e-6, share=1e-3, iterations=30, cutoff=1e-10
+    )
     return CountFit(
         shifts=dict(zip(elements, solution[: len(elements)].tolist(), strict=True)),
         fitted=design @ solution,
-        rank=int(np.linalg.matrix_rank(counts)),
+        rank=int(np.linalg.matrix_rank(numbers)),
     )
 
 

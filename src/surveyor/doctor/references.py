@@ -12,7 +12,8 @@ from ase.data import chemical_symbols
 from surveyor.doctor.findings import Verdict, error, frames_text, not_checked, ok, warning
 from surveyor.doctor.fits import fit_counts
 from surveyor.doctor.sampling import Sample
-from surveyor.structures.composition import elements_of, spread
+from surveyor.regression import spread
+from surveyor.structures.composition import elements_of
 from surveyor.types import Float64Array, IndexArray
 
 MIN_FRAMES = 20

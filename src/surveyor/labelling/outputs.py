@@ -12,10 +12,11 @@ import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from surveyor.labelling.converged import convergence
 from surveyor.labelling.printed import Pattern
+from surveyor.settings import Settings
 from surveyor.structures.comparison import compare
 from surveyor.structures.real import real
 from surveyor.types import Float64Array
@@ -70,11 +71,7 @@ FileName = Annotated[str, AfterValidator(inside)]
 PatternText = Annotated[str, AfterValidator(_pattern)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EnergyOutput(_Strict):
+class EnergyOutput(Settings):
     """The energy is the one group of the last match of `pattern` in `file`."""
 
     pattern: PatternText
@@ -88,7 +85,7 @@ class EnergyOutput(_Strict):
         return self
 
 
-class RowsOutput(_Strict):
+class RowsOutput(Settings):
     """Forces or gradient: the lines behind the last match of `after` that match `row`, one behind the other.
 
     `row` has three groups, x y z of an atom, or one, and then there is a line per component.
@@ -106,7 +103,7 @@ class RowsOutput(_Strict):
         return self
 
 
-class OutputSettings(_Strict):
+class OutputSettings(Settings):
     """Where the results stand: by patterns, or in a file that an ASE reader opens.
 
     | field           | meaning                                                          |

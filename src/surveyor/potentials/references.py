@@ -8,8 +8,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from surveyor.errors import TrainingError
-from surveyor.metrics import element_offsets, residuals
+from surveyor.metrics import residuals
 from surveyor.potentials.base import Shiftable, require
+from surveyor.structures.composition import element_offsets
 from surveyor.types import Potential
 
 

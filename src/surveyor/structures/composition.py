@@ -1,4 +1,4 @@
-"""Energies as sums over the elements: numbers of atoms, and the fit that wrong energies do not move."""
+"""One energy an element: how structures are composed, and the fit that reference energies come from."""
 
 from __future__ import annotations
 
@@ -7,41 +7,39 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
+from surveyor.regression import least_squares
 from surveyor.types import Float64Array
 
-ITERATIONS = 30
-TO_SIGMA = 1.4826
-"""Standard deviation / median absolute deviation of a normal distribution."""
 
-
-def elements_of(structures: Sequence[Atoms]) -> list[int]:
+def elements_of(structures: Sequence[Atoms]) -> tuple[int, ...]:
     """Atomic numbers that occur, ascending."""
-    return sorted({z for atoms in structures for z in set(atoms.numbers.tolist())})
+    return tuple(sorted({int(z) for atoms in structures for z in set(atoms.numbers.tolist())}))
 
 
-def atom_counts(structures: Sequence[Atoms], elements: Sequence[int]) -> Float64Array:
-    """n_z(x), (structures, elements)."""
-    counts = [[np.count_nonzero(atoms.numbers == z) for z in elements] for atoms in structures]
-    return np.array(counts, dtype=np.float64)
+def counts(structures: Sequence[Atoms], elements: Sequence[int]) -> Float64Array:
+    """n_z(x), (structures, elements): atoms of each element in each structure."""
+    numbers = [[np.count_nonzero(atoms.numbers == z) for z in elements] for atoms in structures]
+    return np.array(numbers, dtype=np.float64).reshape(len(structures), len(elements))
 
 
-def least_absolute(rows: Float64Array, values: Float64Array) -> Float64Array:
-    """δ that minimises Σ |v − A δ|, of least norm, by least squares with weights 1/|v − A δ| again and again.
+def shares(structures: Sequence[Atoms], elements: Sequence[int]) -> Float64Array:
+    """n_z(x) / n(x), (structures, elements)."""
+    sizes = np.array([len(atoms) for atoms in structures], dtype=np.float64)
+    return counts(structures, elements) / sizes[:, None]
 
-    Least squares alone would bend to the very values that are wrong.
+
+def element_offsets(
+    values: Float64Array, structures: Sequence[Atoms], elements: Sequence[int]
+) -> Float64Array:
+    """One constant per element that explains most of some energies per atom.
+
+    min_δ Σ_x [v(x) − Σ_z n_z(x) δ_z / n(x)]²; of all minima the one of least |δ|, so that elements which the
+    structures cannot tell apart share the offset, and absent ones have none.
+
+    | variable | shape            | meaning                              | unit    |
+    |----------|------------------|--------------------------------------|---------|
+    | v        | (structures,)    | energies per atom                    | eV/atom |
+    | n_z, n   |                  | atoms of element z, and of all       |         |
+    | δ        | (elements,)      | offset of each element, the result   | eV      |
     """
-    weights = np.ones(len(values))
-    solution: Float64Array = np.zeros(rows.shape[1])
-    for _ in range(ITERATIONS):
-        root = np.sqrt(weights)
-        found = np.linalg.lstsq(rows * root[:, None], values * root, rcond=1e-10)[0]
-        solution = np.asarray(found, dtype=np.float64)
-        left = np.abs(values - rows @ solution)
-        weights = 1 / np.maximum(left, max(1e-6, 1e-3 * float(np.median(left))))
-        weights /= weights.max()
-    return solution
-
-
-def spread(values: Float64Array) -> float:
-    """1.4826 median |y − median y|: the standard deviation of the bulk."""
-    return TO_SIGMA * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
+    return least_squares(shares(structures, elements), values)

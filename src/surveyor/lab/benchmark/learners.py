@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.campaign.validation import split_validation
-from surveyor.config.build import trainer_settings
 from surveyor.features.probes import directions
 from surveyor.lab.benchmark import maps
 from surveyor.lab.benchmark.cached import cached
@@ -24,6 +23,7 @@ from surveyor.lab.benchmark.schema import LearnerSpec, MapSpec
 from surveyor.lab.benchmark.tasks import Task
 from surveyor.linearised import Rows, fit, shift_references
 from surveyor.potentials.base import Trainable, require
+from surveyor.structures.composition import counts
 from surveyor.structures.labels import labels_of
 from surveyor.structures.writing import whole_file
 from surveyor.types import Features, Float64Array, Labels, Potential
@@ -114,9 +114,7 @@ class Shifted:
 
     def composition(self, structures: Sequence[Atoms]) -> Float64Array:
         """n_z of every structure, (structures, elements)."""
-        return np.array(
-            [[(a.numbers == z).sum() for z in self.elements] for a in structures], dtype=np.float64
-        )
+        return counts(structures, self.elements)
 
     def residuals(self, labelled: Mapping[str, Atoms]) -> Float64Array:
         """(E_ref − E) / n of every labelled structure, eV/atom."""
@@ -125,8 +123,8 @@ class Shifted:
         )
 
     def __call__(self, labelled: Mapping[str, Atoms], seed: int) -> Learnt:  # noqa: ARG002
-        counts = self.composition(list(labelled.values()))
-        shifts = shift_references(counts / counts.sum(axis=1, keepdims=True), self.residuals(labelled))
+        numbers = self.composition(list(labelled.values()))
+        shifts = shift_references(numbers / numbers.sum(axis=1, keepdims=True), self.residuals(labelled))
         constant = self.composition(self.task.test) @ shifts
         return Learnt(
             [Labels(b.energy + float(c), b.forces) for b, c in zip(self.base["test"], constant, strict=True)],
@@ -261,7 +259,7 @@ class FineTuningLearner:
         self, labelled: Mapping[str, Atoms], seed: int, pool: bool, path: Path, kept: Path | None
     ) -> None:
         trainable = require(self.potential, Trainable, "a learner that trains")
-        trainer = trainable.trainer(trainer_settings(self.training))
+        trainer = trainable.trainer(self.training)
         train, valid = split_validation(labelled, self.training.valid_fraction, seed)
         workdir = self._folder / f"{path.stem}.work"
         begin = core_seconds()

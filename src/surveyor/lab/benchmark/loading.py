@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from surveyor.config import check_name
 from surveyor.errors import ConfigError
+from surveyor.features import FEATURES
 from surveyor.lab.benchmark.schema import BenchmarkSpec, StrategySpec
+from surveyor.registry import check_name
 from surveyor.selection import RULES, rules_that_take
 from surveyor.specs import read_yaml, validate
 
@@ -31,6 +32,8 @@ def load_benchmark(path: Path) -> BenchmarkSpec:
     if not spec.tasks or not spec.strategies or not spec.learners:
         raise ConfigError(f"{path.name}: no tasks, strategies or learners", expected="at least one of each")
     tasks = {name: task.beside(base) for name, task in spec.tasks.items()}
+    for name, own in spec.maps.items():
+        FEATURES.find(own.kind, f"{path.name}: maps: {name}: kind")
     for name, strategy in spec.strategies.items():
         _check_strategy(strategy, spec.maps, f"{path.name}: strategies: {name}")
     for name, learner in spec.learners.items():
@@ -49,7 +52,7 @@ def load_benchmark(path: Path) -> BenchmarkSpec:
 
 
 def _check_strategy(strategy: StrategySpec, maps: Mapping[str, object], place: str) -> None:
-    check_name(strategy.rule, {**RULES, COMMITTEE: None}, f"{place}: rule")
+    RULES.find(strategy.rule, f"{place}: rule")
     if strategy.features is not None:
         check_name(strategy.features, maps, f"{place}: features")
     elif strategy.rule not in ("random", COMMITTEE):

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from surveyor.acquisition import Featurised, featurise
+from surveyor.features.registry import Given, make_features, takes
 from surveyor.features.store import StorableFeatureMap
 from surveyor.lab.benchmark.cached import cached
 from surveyor.lab.benchmark.schema import MapSpec
@@ -25,6 +26,9 @@ from surveyor.types import Features, Float64Array, FloatArray, Potential
 
 RANDOM_SEED = 0
 """Of the weights of the randomly initialised potential."""
+
+OF_ITS_OWN = ("normalise", "pool", "probes", "energy_noise", "force_noise")
+"""Keys of a specification that some feature maps have a parameter for."""
 
 RANKED = ("pool", "test", "target", "start")
 """Parts of a task that a strategy's feature map sees."""
@@ -50,33 +54,9 @@ def build_map(spec: MapSpec, potential: Potential, elements: Sequence[int]) -> S
         potential: with the weights that the specification asks for.
         elements: atomic numbers that occur in the task.
     """
-    from surveyor import features
-    from surveyor.features.soap import Soap
-
-    if spec.kind == "tangent":
-        normalise = spec.normalise or "atoms"
-        return features.Tangent(potential, spec.parameters, spec.dim, spec.seed, normalise=normalise)
-    if spec.kind == "force-tangent":
-        return features.ForceTangent(potential, spec.probes, spec.dim, spec.seed, parameters=spec.parameters)
-    if spec.kind == "energy-force-tangent":
-        return features.EnergyForceTangent(
-            potential,
-            energy_noise=spec.energy_noise,
-            force_noise=spec.force_noise,
-            probes=spec.probes,
-            dim=spec.dim,
-            seed=spec.seed,
-            parameters=spec.parameters,
-        )
-    normalise = spec.normalise or "none"
-    if spec.kind == "activations":
-        return features.Activations(potential, layers=spec.layers, pool=spec.pool, normalise=normalise)
-    if spec.kind == "force-activations":
-        return features.ForceActivations(
-            potential, spec.probes, layers=spec.layers, pool=spec.pool, seed=spec.seed
-        )
-    pool = "mean" if spec.pool == "by-element" else spec.pool
-    return Soap(elements, pool=pool, normalise=normalise)
+    given = Given(potential, elements, spec.seed, spec.parameters, spec.dim, spec.layers)
+    own = {name: getattr(spec, name) for name in OF_ITS_OWN if takes(spec.kind, name)}
+    return make_features(spec.kind, given, {name: value for name, value in own.items() if value is not None})
 
 
 def rows_path(task: Task, spec: MapSpec, fingerprint: str, parts: Sequence[str], cache: Path) -> Path:

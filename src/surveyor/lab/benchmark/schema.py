@@ -9,17 +9,17 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from surveyor.config import LabelConfig, TrainingConfig
-from surveyor.config.schema import Strict
 from surveyor.features.activations import Pool
 from surveyor.features.probes import Probes
 from surveyor.features.scaling import Normalise
 from surveyor.lab.benchmark.standard import MAPS, STRATEGIES
+from surveyor.settings import Settings
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 """Names become file names."""
 
 
-class MapSpec(Strict):
+class MapSpec(Settings):
     """A feature map. Rows wider than `widest` are projected on the pool's principal components.
 
     | key           | of the kinds            | meaning                                                    |
@@ -34,9 +34,7 @@ class MapSpec(Strict):
     | energy_noise, force_noise | energy-force-tangent | σ_E in eV, σ_F in eV/Å                            |
     """
 
-    kind: Literal[
-        "tangent", "force-tangent", "energy-force-tangent", "activations", "force-activations", "soap"
-    ]
+    kind: str
     weights: Literal["pretrained", "random"] = "pretrained"
     parameters: str = "all"
     dim: PositiveInt = 512
@@ -50,7 +48,7 @@ class MapSpec(Strict):
     widest: PositiveInt = 1024
 
 
-class Shortlist(Strict):
+class Shortlist(Settings):
     """Candidates whose prediction by the pretrained potential is among the lowest share of the pool.
 
     `force`: the largest component; `energy`: per atom, above the lowest of the same composition.
@@ -60,7 +58,7 @@ class Shortlist(Strict):
     share: float = Field(default=0.9, gt=0, le=1)
 
 
-class StrategySpec(Strict):
+class StrategySpec(Settings):
     """How labels are chosen: a rule of `surveyor select`, or the committee, on a feature map.
 
     | key       | meaning                                                                              |
@@ -90,7 +88,7 @@ class StrategySpec(Strict):
         return self
 
 
-class TaskSpec(Strict):
+class TaskSpec(Settings):
     """The files of a task, and how many labels are asked for.
 
     | key    | meaning                                                                                    |
@@ -124,7 +122,7 @@ class TaskSpec(Strict):
         return self.model_copy(update=paths)
 
 
-class LearnerSpec(Strict):
+class LearnerSpec(Settings):
     """What turns labels into predictions, and which part of the grid it runs.
 
     | key        | learner     | meaning                                                               |
@@ -160,7 +158,7 @@ class LearnerSpec(Strict):
         return training if training.threads else training.model_copy(update={"threads": 1})
 
 
-class ReportSpec(Strict):
+class ReportSpec(Settings):
     """Which runs the report compares: names of strategies, of a learner and of maps.
 
     `notes` is Markdown that stands above the figures: what a reader should conclude.
@@ -176,7 +174,7 @@ class ReportSpec(Strict):
     notes: str = ""
 
 
-class BenchmarkSpec(Strict):
+class BenchmarkSpec(Settings):
     """A benchmark file; relative paths start at the folder of the file.
 
     | key         | meaning                                                                            |

@@ -8,7 +8,9 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.lab.pretraining.molecules import ELEMENTS
-from surveyor.types import Float64Array, Potential
+from surveyor.regression import least_squares
+from surveyor.structures.composition import counts
+from surveyor.types import Potential
 
 
 def charge_references(frames: Sequence[Atoms], atom_energies: Mapping[int, float]) -> dict[int, float]:
@@ -28,9 +30,10 @@ def charge_references(frames: Sequence[Atoms], atom_energies: Mapping[int, float
     | c_q      | scalar   | eV   |
     """
     charges = sorted({int(atoms.info["total_charge"]) for atoms in frames} - {0})
-    rows = np.array([_row(atoms, charges) for atoms in frames])
+    of_charge = [[float(int(atoms.info["total_charge"]) == q) for q in charges] for atoms in frames]
+    rows = np.hstack([counts(frames, ELEMENTS), np.array(of_charge).reshape(len(frames), len(charges))])
     above = [atoms.info["REF_energy"] - sum(atom_energies[int(z)] for z in atoms.numbers) for atoms in frames]
-    solution = np.linalg.lstsq(rows, np.array(above), rcond=None)[0]
+    solution = least_squares(rows, np.array(above), cutoff=None)
     return {q: round(float(c), 4) for q, c in zip(charges, solution[len(ELEMENTS) :], strict=True)}
 
 
@@ -58,11 +61,6 @@ def references_of_start(frames: Sequence[Atoms], start: Potential) -> dict[int, 
         ]
     )
     return {int(q): round(float(np.median(errors[charges == q])), 4) for q in np.unique(charges)}
-
-
-def _row(atoms: Atoms, charges: Sequence[int]) -> Float64Array:
-    counts = [float((atoms.numbers == z).sum()) for z in ELEMENTS]
-    return np.array(counts + [float(int(atoms.info["total_charge"]) == q) for q in charges])
 
 
 def subtract_references(frames: Sequence[Atoms], references: Mapping[int, float]) -> None:

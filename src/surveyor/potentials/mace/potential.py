@@ -6,7 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
+
+from surveyor.potentials.fine_tuning import FineTuningSettings
 
 from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (before e3nn)
 import numpy as np
@@ -259,17 +261,17 @@ class MacePotential:
 
     # ---- beyond prediction ------------------------------------------------------------------------
 
-    def trainer(self, settings: Mapping[str, Any], replay: Sequence[Atoms] = ()) -> Trainer:
-        """mace-torch's own trainer; the settings are those of `FineTuningSettings`.
+    def trainer(self, settings: FineTuningSettings, replay: Sequence[Atoms] = ()) -> Trainer:
+        """mace-torch's own trainer.
 
         Raises:
-            TrainingError: it cannot start from this model, or a setting is not to be had.
+            TrainingError: it cannot start from this model.
         """
-        from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+        from surveyor.potentials.mace.fine_tuning import FineTuning
         from surveyor.potentials.mace.trainable import check_trainable
 
         check_trainable(self)
-        return FineTuning(FineTuningSettings(**settings), replay=replay)
+        return FineTuning(settings, replay=replay)
 
     def with_random_weights(self, seed: int) -> MacePotential:
         """The same architecture with fresh weights; see `randomly_initialised`."""
