@@ -31,12 +31,13 @@ from ase.build import molecule
 
 from surveyor.campaign.validation import split_validation
 from surveyor.lab.benchmark.scoring import Scores, Truth
-from surveyor.learner import TangentPotential, fit_tangent
-from surveyor.learner.potential import TangentSettings
+from surveyor.learner.potential import TangentPotential, fit_tangent
 from surveyor.learner.regression import Regression
+from surveyor.learner.settings import TangentSettings
 from surveyor.linearised import Rows
 from surveyor.potentials import open_potential
-from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+from surveyor.potentials.fine_tuning import FineTuningSettings
+from surveyor.potentials.mace.fine_tuning import FineTuning
 from surveyor.potentials.references import shifted_to
 from surveyor.structures import read_structures, structure_id
 from surveyor.structures.writing import write_structures

@@ -132,7 +132,9 @@ def test_a_hung_calculator_is_killed_and_the_others_are_unharmed(tmp_path: Path)
     log = tmp_path / "log"
     spec = CalculatorSpec("calculators:FailingEMT", {"how": "hang", "log": str(log)})
     structures = todo(6)
-    results = dict(EngineLabeller(spec, LocalEngine(processes=2), spool=tmp_path / "spool", time_limit=1.5)(structures))
+    results = dict(
+        EngineLabeller(spec, LocalEngine(processes=2), spool=tmp_path / "spool", time_limit=1.5)(structures)
+    )
     assert results.keys() == structures.keys()
     for name, atoms in structures.items():
         if atoms.symbols[0] == "O":
@@ -158,7 +160,8 @@ if __name__ == "__main__":
     from surveyor.structures import structure_id
     spec = CalculatorSpec("calculators:CountingEMT", {{"log": {str(log)!r}, "seconds": 2.0}})
     todo = {{structure_id(a): a for a in rattled(3, 0)}}
-    for result in EngineLabeller(spec, LocalEngine(processes=1), spool=Path({str(tmp_path / "spool")!r}))(todo):
+    labeller = EngineLabeller(spec, LocalEngine(processes=1), spool=Path({str(tmp_path / "spool")!r}))
+    for result in labeller(todo):
         pass
 """
     path = tmp_path / "parent.py"

@@ -20,10 +20,13 @@ import surveyor
 from surveyor.campaign import Plan, Stopping, run
 from surveyor.errors import PotentialError
 from surveyor.features import ForceTangent, Tangent
-from surveyor.learner import TangentPotential, TangentSettings, choose_correction, fit_tangent
+from surveyor.learner.choice import choose_correction
+from surveyor.learner.potential import TangentPotential, fit_tangent
 from surveyor.learner.regression import Regression
+from surveyor.learner.settings import TangentSettings
 from surveyor.linearised import Rows, fit
 from surveyor.metrics import errors
+from surveyor.potentials.fine_tuning import FineTuningSettings
 from surveyor.selection import make_rule
 from surveyor.testing import check_potential
 from surveyor.types import Labels, Potential
@@ -342,7 +345,7 @@ def test_a_campaign_corrects_its_potentials_and_finds_them_again(
         rule=partial(make_rule, "random"),
         noise=1e-4,
         batch=12,
-        trainer=start.trainer({"updates": 3, "learning_rate": 1e-3}),
+        trainer=start.trainer(FineTuningSettings(updates=3, learning_rate=1e-3)),
         pool=[without_labels(atoms) for atoms in pool],
         start=pool[:12],
         test=labelled(reference, 8, seed=51),

@@ -182,7 +182,7 @@ def test_importing_surveyor_does_not_import_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, surveyor; assert not {'torch', 'mace', 'ase'} & set(sys.modules)"
+    code = "import sys, surveyor.cli; assert not {'torch', 'mace', 'ase'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -211,7 +211,9 @@ def test_relative_files_of_the_settings_are_found_from_the_scratch_folder(
     (tmp_path / "weights.txt").write_text("7")
     spec = CalculatorSpec("calculators:Weighted", {"model": "weights.txt"})
     structures = {structure_id(a): a for a in rattled(1, 3)}
-    (result,) = dict(EngineLabeller(spec, LocalEngine(processes=1), spool=tmp_path / "spool")(structures)).values()
+    (result,) = dict(
+        EngineLabeller(spec, LocalEngine(processes=1), spool=tmp_path / "spool")(structures)
+    ).values()
     assert isinstance(result, Labels)
     assert result.energy == 7.0
 

@@ -25,7 +25,6 @@ from surveyor.campaign.validation import split_validation
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.rules import screen, settled
-from surveyor.learner import choose_correction
 from surveyor.metrics import Errors, errors
 from surveyor.progress import Progress
 from surveyor.structures.writing import write_structures
@@ -169,6 +168,8 @@ class Arm:
         folder = self.folder(number)
         if (folder / CORRECTION).is_file():
             return open_correction(folder, tuned, self.plan.device)
+        from surveyor.learner.choice import choose_correction  # imports torch
+
         with self.stage(number, "tangent correction"):
             origin = f"{tuned.family}:{folder / MODEL}"
             choice = choose_correction(tuned, train, valid, self.plan.correction, origin=origin)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from surveyor.campaign.records import read_json, write_json
 from surveyor.errors import CampaignError, notice
-from surveyor.learner.choice import Choice
 from surveyor.potentials.opening import checksum, open_potential
 from surveyor.types import Potential
+
+if TYPE_CHECKING:
+    from surveyor.learner.choice import Choice
 
 TRAINING = "training.json"
 MODEL = "potential.model"

@@ -17,7 +17,7 @@ from surveyor.types import Potential, Trainer
 
 if TYPE_CHECKING:
     from surveyor.features.store import StorableFeatureMap
-    from surveyor.learner import TangentSettings
+    from surveyor.learner.settings import TangentSettings
 
 
 @dataclass(frozen=True, eq=False)

@@ -111,7 +111,7 @@ def build_plan(config: CampaignConfig) -> Plan:
         SurveyorError: a file or the potential cannot be used.
     """
     from surveyor.potentials import open_potential
-    from surveyor.potentials.base import Shiftable, require
+    from surveyor.potentials.base import Differentiable, Shiftable, require
 
     potential = open_potential(config.model, config.device, head=config.head)
     start = _labelled(config.start, potential)
@@ -124,6 +124,8 @@ def build_plan(config: CampaignConfig) -> Plan:
     training = config.training
     if start.structures:
         require(potential, Shiftable, "start: its energies are compared once references are fitted to them")
+    if training.correction is not None:
+        require(potential, Differentiable, "training: correction")
     threads = training.threads or os.cpu_count() or 1
     seen = (pool, start.structures, test.structures, target)
     return Plan(
@@ -146,6 +148,7 @@ def build_plan(config: CampaignConfig) -> Plan:
         label_rules=config.labels,
         training_cores=threads,
         valid_fraction=training.valid_fraction,
+        correction=training.correction,
         device=config.device,
         seed=config.seed,
     )

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from surveyor.campaign.stopping import Stopping
 from surveyor.labelling.engines import AnyEngine, LocalEngine
 from surveyor.labelling.rules import LabelRules
+from surveyor.learner.settings import TangentSettings
 from surveyor.potentials.fine_tuning import FineTuningSettings
 from surveyor.settings import Settings
 from surveyor.training import TrainingProgram
@@ -60,13 +61,20 @@ class ManualSettings(Settings):
 class TrainingConfig(FineTuningSettings):
     """How the potential is fine-tuned in every round: by its family's own trainer, or by a program.
 
-    `command` is a `TrainingProgram`, or only the list of its `command`.
+    `command` is a `TrainingProgram`, or only the list of its `command`. With `correction` (`tangent`, or its
+    `TangentSettings`) a tangent correction is tried after each training, and kept where held-out labels gain.
     """
 
     start: Literal["pretrained", "continued"] = "pretrained"
     replay: Path | None = None
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     command: TrainingProgram | None = None
+    correction: TangentSettings | None = None
+
+    @field_validator("correction", mode="before")
+    @classmethod
+    def _correction_by_name(cls, content: Any) -> Any:
+        return {} if content == "tangent" else content
 
     @field_validator("command", mode="before")
     @classmethod

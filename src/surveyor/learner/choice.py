@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from surveyor.learner.potential import TangentPotential, TangentSettings, fit_tangent
+from surveyor.learner.potential import TangentPotential, fit_tangent
+from surveyor.learner.settings import TangentSettings
 from surveyor.metrics import Errors, errors
 from surveyor.types import Potential
 

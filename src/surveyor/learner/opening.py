@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +33,9 @@ class Tangent:
     def open(
         self, source: str, *, device: str | None, dtype: Dtype | None, head: str | None
     ) -> TangentPotential:
-        from surveyor.learner.potential import TangentPotential, TangentSettings
+        from surveyor.learner.potential import TangentPotential
         from surveyor.learner.regression import Regression
+        from surveyor.learner.settings import TangentSettings
         from surveyor.posterior import Posterior
 
         path = Path(source)
@@ -92,7 +92,7 @@ def save(potential: TangentPotential, path: Path) -> None:
         "schema": SCHEMA,
         "base": base,
         "elements": list(potential.elements),
-        "settings": asdict(potential.settings),
+        "settings": potential.settings.model_dump(),
         "noise": posterior.noise,
         "n_rows": posterior.n_rows,
         "power": regression.power,

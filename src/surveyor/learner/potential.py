@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,32 +16,16 @@ from surveyor.errors import PotentialError
 from surveyor.features.forces import ForceTangent
 from surveyor.features.probes import directions
 from surveyor.learner.regression import Regression
+from surveyor.learner.settings import TangentSettings
 from surveyor.learner.step import along_step
 from surveyor.linearised import Choose, Rows, fit
 from surveyor.potentials.base import Differentiable, require
 from surveyor.potentials.batches import batches
 from surveyor.potentials.parameters import parameter_names, parameter_sizes
 from surveyor.potentials.prediction import PotentialCalculator
+from surveyor.structures.composition import counts
 from surveyor.structures.labels import labels_of
 from surveyor.types import Float64Array, Labels, Potential
-
-
-@dataclass(frozen=True)
-class TangentSettings:
-    """Which tangent rows the correction is linear in.
-
-    | variable   | meaning                                                                  |
-    |------------|--------------------------------------------------------------------------|
-    | dim        | columns of the sketch                                                    |
-    | probes     | force directions per labelled structure                                  |
-    | parameters | `all`, `readout`, `interactions`, or a regular expression on their names |
-    | seed       | of sketch and directions                                                 |
-    """
-
-    dim: int = 2048
-    probes: int = 4
-    parameters: str = "all"
-    seed: int = 0
 
 
 class TangentPotential:
@@ -132,7 +115,7 @@ class TangentPotential:
         for part, batch in batches(self.base, structures):
             moved = along_step(self.base, batch, self.step)
             energies = _numbers(moved.energies) + _numbers(moved.energy_changes)
-            energies += composition(part, self.elements) @ self.shifts
+            energies += counts(part, self.elements) @ self.shifts
             ends = np.cumsum([len(atoms) for atoms in part])[:-1]
             forces = np.split(_numbers(moved.forces) + _numbers(moved.force_changes), ends)
             for energy, own in zip(energies.tolist(), forces, strict=True):
@@ -158,7 +141,7 @@ class TangentPotential:
         every = ForceTangent(
             self.base, "all", self.settings.dim, self.settings.seed, parameters=self.settings.parameters
         )(structures)
-        own = self.regression.std(energies.values, composition(structures, self.elements))
+        own = self.regression.std(energies.values, counts(structures, self.elements))
         flat = self.regression.std(every.values)
         ends = np.cumsum([3 * len(atoms) for atoms in structures])[:-1]
         return own, [part.reshape(-1, 3) for part in np.split(flat, ends)]
@@ -254,17 +237,11 @@ def labelled_rows(features: ForceTangent, structures: Sequence[Atoms], *, forces
     return Rows(
         energy=features.tangent(structures).values.astype(np.float64) / sizes[:, None],
         energy_residual=energy / sizes,
-        composition=composition(structures, potential.elements) / sizes[:, None],
+        composition=counts(structures, potential.elements) / sizes[:, None],
         forces=values,
         force_residual=targets,
         owner=owner,
     )
-
-
-def composition(structures: Sequence[Atoms], elements: Sequence[int]) -> Float64Array:
-    """n_z of every structure, (structures, elements)."""
-    counts = [[np.count_nonzero(atoms.numbers == z) for z in elements] for atoms in structures]
-    return np.array(counts, dtype=np.float64).reshape(len(structures), len(elements))
 
 
 def _numbers(values: torch.Tensor) -> Float64Array:
