@@ -253,9 +253,9 @@ def test_a_round_records_its_cost_and_the_gain_of_the_next(campaign: Campaign) -
         sum(record.core_seconds.values())
     )
     assert campaign.stopped is None
-    campaign.plan = replace(campaign.plan, stopping=replace(stopping, core_hours=180 / 3600))
+    campaign.plan = replace(campaign.plan, stopping=stopping.model_copy(update={"core_hours": 180 / 3600}))
     assert "core-hour budget used" in str(campaign.stopped)
-    campaign.plan = replace(campaign.plan, stopping=replace(stopping, min_gain=99.0))
+    campaign.plan = replace(campaign.plan, stopping=stopping.model_copy(update={"min_gain": 99.0}))
     assert "is below 99 %" in str(campaign.stopped)
 
 
