@@ -258,9 +258,9 @@ def test_a_round_records_its_cost_and_the_gain_of_the_next(campaign: Campaign) -
         sum(record.core_seconds.values())
     )
     assert campaign.stopped is None
-    campaign = with_plan(campaign, stopping=replace(stopping, core_hours=180 / 3600))
+    campaign = with_plan(campaign, stopping=stopping.model_copy(update={"core_hours": 180 / 3600}))
     assert "core-hour budget used" in str(campaign.stopped)
-    campaign = with_plan(campaign, stopping=replace(stopping, min_gain=99.0))
+    campaign = with_plan(campaign, stopping=stopping.model_copy(update={"min_gain": 99.0}))
     assert "is below 99 %" in str(campaign.stopped)
 
 

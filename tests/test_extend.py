@@ -70,7 +70,8 @@ def test_labels_of_ones_own_join_the_start_set_and_are_not_paid_for(begun: Path,
 
 def test_a_campaign_that_had_used_its_pool_up_goes_on(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
-    plan = replace(plan_of(begun), batch=9, stopping=replace(plan_of(begun).stopping, rounds=9))
+    stopping = plan_of(begun).stopping.model_copy(update={"rounds": 9})
+    plan = replace(plan_of(begun), batch=9, stopping=stopping)
     campaign = Campaign(folder, plan, "emt")
     one_round(campaign)
     assert campaign.stopped == "every structure of the pool is labelled or failed"
