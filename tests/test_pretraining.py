@@ -210,6 +210,17 @@ def test_killed_labelling_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     assert label_tasks(tasks, recipe, open_journal(recipe, torn.parent)) == 0
 
 
+def test_two_processes_write_the_journal_of_one(tmp_path: Path) -> None:
+    journals = []
+    for processes in (1, 2):
+        recipe = tiny(labelling={"processes": processes, "max_frames": 20})
+        journal = open_journal(recipe, tmp_path / str(processes))
+        label_tasks(make_tasks(recipe), recipe, journal)
+        journals.append(journal.path.read_bytes())
+    assert journals[0].count(b"\n") > 3
+    assert journals[0] == journals[1]
+
+
 def test_damage_inside_the_journal_cuts_what_follows(tmp_path: Path) -> None:
     recipe = tiny()
     journal = Journal(tmp_path / "j.jsonl", {"schema": 1})

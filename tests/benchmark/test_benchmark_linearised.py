@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from surveyor import linearised
 from surveyor.errors import FeatureError
-from surveyor.lab.benchmark import linearised
 from surveyor.linearised import (
     ENERGY_WEIGHTS,
     NOISES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from surveyor.lab.benchmark import load_benchmark
 from surveyor.lab.benchmark.records import read_runs
 from surveyor.lab.benchmark.run import first_labelled
 from surveyor.lab.benchmark.tasks import prepare, read_task
-from surveyor.structures import has_labels, structure_id
-from surveyor.structures.labels import ENERGY_KEY
+from surveyor.structures import has_labels, structure_id, write_structures
+from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY
 
 BENCHMARKS = KNOWN.parent
 RDB7 = {"sizes": Sizes(4, 5, path_share=0.2, test_reactions=2, test_frames=2, targets=1, max_atoms=6)}
@@ -35,20 +36,83 @@ SMALL: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@cache
-def build(name: str, seed: int = 0) -> Frames:
-    file, sizes = SMALL[name]
-    data_file(file)
-    return TASKS[name](DATA, seed=seed, **sizes)  # type: ignore[call-arg]
+def methanols(count: int, reaction: str, kind: str, seed: int) -> list[Atoms]:
+    """Labelled frames of a made-up trajectory."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for number in range(count):
+        atoms = molecule("CH3OH")
+        atoms.positions += rng.normal(0.0, 0.03, (6, 3))
+        atoms.info = {"reaction": reaction, "config_type": kind, "frame": number}
+        frames.append(atoms)
+    return emt_labelled(frames)
+
+
+def write_made_up(folder: Path) -> None:
+    """Small files of the layout of the published ones."""
+    aimd = [a for i in (3, 16) for a in methanols(60, f"h2-{i}", "aimd", i)]
+    irc = [a for i in (3, 16) for a in methanols(9, f"h2-{i}", "irc", 20 + i)]
+    counts = {
+        "train_300K": 40,
+        "test_MD_300K": 20,
+        "train_600K": 10,
+        "test_MD_600K": 10,
+        "test_H_transfer": 15,
+    }
+    diketone = {k: methanols(n, "acetylacetone", k, i) for i, (k, n) in enumerate(counts.items())}
+    for atoms in diketone["test_H_transfer"]:
+        del atoms.arrays[FORCES_KEY]
+    kinds = [f"{place}-rattled-{width}" for place in ("r", "p", "ts") for width in ("0.02", "0.05")]
+    reactions = [(f"r{i}", kind, 100 * i + j) for i in range(12) for j, kind in enumerate(kinds)]
+    sn2 = [a for name, kind, seed in reactions for a in methanols(2, name, kind, seed)]
+    paths = [
+        a
+        for i in range(12)
+        for j, k in enumerate(("r", "ts", "p"))
+        for a in methanols(1, f"x{i}", k, 9 * i + j)
+    ]
+    for atoms in paths[2:18:3]:  # products of half of the reactions lose a hydrogen of the carbon
+        atoms.positions[2] *= 4.0
+    for atoms in paths:
+        del atoms.info[ENERGY_KEY], atoms.arrays[FORCES_KEY]
+    files = {
+        "h2-combustion-pool": aimd,
+        "h2-combustion-irc": irc,
+        "acetylacetone-pbe": [a for frames in diketone.values() for a in frames],
+        "sn2-mp2": sn2,
+        "rdb7-geometries": paths,
+    }
+    for name, frames in files.items():
+        write_structures(folder / f"{name}.extxyz", frames)
+
+
+Build = Callable[..., Frames]
+
+
+@pytest.fixture(scope="module", params=["made up", pytest.param("published", marks=pytest.mark.slow)])
+def build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Small tasks, from made-up files and from the published ones where they are."""
+    folder = DATA
+    if request.param == "made up":
+        folder = tmp_path_factory.mktemp("data")
+        write_made_up(folder)
+
+    @cache
+    def made(name: str, seed: int = 0) -> Frames:
+        file, sizes = SMALL[name]
+        if folder == DATA:
+            data_file(file)
+        return TASKS[name](folder, seed=seed, **sizes)  # type: ignore[call-arg]
+
+    return made
 
 
 def ids(frames: Any) -> set[str]:
     return {structure_id(atoms) for atoms in frames}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_pool_test_and_targets_are_different_frames(name: str) -> None:
+def test_pool_test_and_targets_are_different_frames(build: Build, name: str) -> None:
     frames = build(name)
     assert len(frames.pool) > 0
     assert len(frames.test) > 0
@@ -63,15 +127,13 @@ def test_pool_test_and_targets_are_different_frames(name: str) -> None:
         assert max(abs(float(atoms.info[ENERGY_KEY])) for atoms in frames.test) < 1000.0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sn2-mp2", "rdb7-paths", "rdb7-biased"])
-def test_pool_and_test_are_of_different_reactions(name: str) -> None:
+def test_pool_and_test_are_of_different_reactions(build: Build, name: str) -> None:
     frames = build(name)
     assert not {a.info["reaction"] for a in frames.pool} & {a.info["reaction"] for a in frames.test}
 
 
-@pytest.mark.slow
-def test_trajectories_are_cut_in_time() -> None:
+def test_trajectories_are_cut_in_time(build: Build) -> None:
     frames = build("h2-combustion")
     late = [a for a in frames.test if str(a.info["config_type"]).endswith("-late")]
     assert len(late) == 6
@@ -83,8 +145,7 @@ def test_trajectories_are_cut_in_time() -> None:
         assert max(before) < int(atoms.info["frame"])
 
 
-@pytest.mark.slow
-def test_temperatures_are_apart_and_the_transfer_has_energies_only() -> None:
+def test_temperatures_are_apart_and_the_transfer_has_energies_only(build: Build) -> None:
     frames = build("acetylacetone")
     assert {str(a.info["config_type"]) for a in frames.pool} <= {"train_300K", "test_MD_300K"}
     transfer = [a for a in frames.test if a.info["config_type"] == "test_H_transfer"]
@@ -92,8 +153,7 @@ def test_temperatures_are_apart_and_the_transfer_has_energies_only() -> None:
     assert not any(has_labels(atoms) for atoms in transfer)
 
 
-@pytest.mark.slow
-def test_shares_of_a_pool_of_reactions() -> None:
+def test_shares_of_a_pool_of_reactions(build: Build) -> None:
     frames = build("rdb7-paths")
     kinds = [str(a.info["config_type"]) for a in frames.pool]
     assert len(kinds) == 20
@@ -105,8 +165,7 @@ def test_whole_numbers_follow_a_share() -> None:
     assert sum(whole_shares(0.3, 10)) == 3
 
 
-@pytest.mark.slow
-def test_families_of_the_biased_pool_are_not_in_half_of_the_test() -> None:
+def test_families_of_the_biased_pool_are_not_in_half_of_the_test(build: Build) -> None:
     frames = build("rdb7-biased")
     assert {str(a.info["config_type"]) for a in frames.test} == {"path-unseen-family", "path-seen-family"}
 

@@ -11,24 +11,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait as wait_for
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from surveyor.errors import SurveyorError
 from surveyor.threads import one_thread
 
 Job = TypeVar("Job")
-POLL_SECONDS = 2.0
+Result = TypeVar("Result")
 
 
 def each_done(
-    jobs: Sequence[Job], work: Callable[[Job], Any], processes: int, poll: Callable[[], None] = lambda: None
-) -> Iterator[tuple[Job, Any]]:
+    jobs: Sequence[Job], work: Callable[[Job], Result], processes: int
+) -> Iterator[tuple[Job, Result]]:
     """(job, result) as they finish, begun in the given order.
 
     Args:
         work: a function at the top level of a module, called in a worker.
         processes: number of workers; 1 works in this process.
-        poll: called every two seconds while jobs run.
 
     Raises:
         SurveyorError: what a job raised, or a worker that died.
@@ -36,10 +35,9 @@ def each_done(
     if processes == 1 or len(jobs) < 2:
         for job in jobs:
             yield job, work(job)
-            poll()
         return
     queue = iter(jobs)
-    running: dict[Future[Any], Job] = {}
+    running: dict[Future[Result], Job] = {}
     with one_thread():
         executor = ProcessPoolExecutor(
             min(processes, len(jobs)), mp_context=multiprocessing.get_context("spawn"), initializer=_start
@@ -52,8 +50,7 @@ def each_done(
                         break
                 if not running:
                     return
-                done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-                poll()
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     result = future.result()
                     yield running.pop(future), result

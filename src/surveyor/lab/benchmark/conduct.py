@@ -15,7 +15,6 @@ from surveyor.lab.benchmark import maps
 from surveyor.lab.benchmark.grid import CACHE, maps_needed, open_results, plan
 from surveyor.lab.benchmark.latent import write_latent
 from surveyor.lab.benchmark.learners import predictions
-from surveyor.lab.benchmark.loading import COMMITTEE
 from surveyor.lab.benchmark.records import RunName, finished
 from surveyor.lab.benchmark.run import run
 from surveyor.lab.benchmark.schema import BenchmarkSpec, MapSpec
@@ -25,6 +24,7 @@ from surveyor.progress import Progress, Silent
 from surveyor.structures.writing import atomic_write
 
 Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -105,75 +105,29 @@ def benchmark(
         _TaskJob(spec, folder, task) for task in tasks if not (folder / "latent" / f"{task}.json").is_file()
     ]
     _all(progress, "latent maps", latent, _map_latent, processes)
-    _runs(progress, [_RunJob(spec, folder, name) for name in todo], processes)
+    results = _all(progress, "runs", [_RunJob(spec, folder, name) for name in todo], _run, processes)
+    failed = {job: reason for job, reason in results.items() if reason is not None}
+    if failed:
+        name, reason = next(iter(failed.items()))
+        raise SurveyorError(
+            f"{len(failed)} of {len(todo)} runs failed; {name}: {reason}",
+            todo="all others are done and stay; the same command tries the failed ones again",
+        )
     return Outcome(len(runs), len(todo))
 
 
 def _all(
-    progress: Progress, what: str, jobs: Sequence[Job], work: Callable[[Job], None], processes: int
-) -> None:
-    if not jobs:
-        return
-    progress.start(what, len(jobs))
-    for _ in each_done(jobs, work, processes):
-        progress.advance()
-    progress.finish(f"{len(jobs)} done")
-
-
-def _runs(progress: Progress, jobs: list[_RunJob], processes: int) -> None:
-    """Progress counts points of learning curves, each as often as it trains a potential."""
-    weights = {str(job): _weight(job) for job in jobs}
-    seen = {str(job): 0 for job in jobs}
-    if not jobs:
-        return
-    progress.start(f"points of {len(jobs)} runs", sum(weights.values()))
-
-    def poll() -> None:
-        for job in jobs:
-            points = job.spec.tasks[job.name.task].rounds + 1
-            count = _points_done(job) * weights[str(job)] // points
-            if count > seen[str(job)]:
-                progress.advance(count - seen[str(job)])
-                seen[str(job)] = count
-
-    failed: dict[str, str] = {}
-    for job, error in each_done(jobs, _run, processes, poll):
-        progress.advance(weights[str(job)] - seen[str(job)])
-        seen[str(job)] = weights[str(job)]
-        if error is not None:
-            failed[str(job)] = error
-    progress.finish(f"{len(jobs) - len(failed)} runs done")
-    if failed:
-        name, reason = next(iter(failed.items()))
-        raise SurveyorError(
-            f"{len(failed)} of {len(jobs)} runs failed; {name}: {reason}",
-            todo="all others are done and stay; the same command tries the failed ones again",
-        )
-
-
-def _weight(job: _RunJob) -> int:
-    learner = job.spec.learners[job.name.learner]
-    strategy = job.spec.strategies[job.name.strategy]
-    points = job.spec.tasks[job.name.task].rounds + 1
-    if learner.kind == "linearised":
-        return points
-    return (
-        points
-        * (strategy.members if strategy.rule == COMMITTEE else 1)
-        * max(1, learner.training.updates // 20)
-    )
-
-
-def _mark(job: _RunJob) -> Path:
-    name = job.name
-    return job.cache / "progress" / f"{name.learner}-{name.task}-{name.strategy}-{name.seed}"
-
-
-def _points_done(job: _RunJob) -> int:
-    try:
-        return len(_mark(job).read_bytes())
-    except OSError:
-        return 0
+    progress: Progress, what: str, jobs: Sequence[Job], work: Callable[[Job], Result], processes: int
+) -> dict[str, Result]:
+    """What each job returned, by its name."""
+    results: dict[str, Result] = {}
+    if jobs:
+        progress.start(what, len(jobs))
+        for job, result in each_done(jobs, work, processes):
+            results[str(job)] = result
+            progress.advance()
+        progress.finish(f"{len(jobs)} done")
+    return results
 
 
 @lru_cache(maxsize=2)
@@ -203,22 +157,9 @@ def _map_latent(job: _TaskJob) -> None:
 def _run(job: _RunJob) -> str | None:
     """None, or why it failed: one run that cannot be done must not cost the night."""
     try:
-        _do(job)
+        record = run(job.name, job.spec, job.cache)
     except SurveyorError as error:
         return str(error)
-    return None
-
-
-def _do(job: _RunJob) -> None:
-    mark = _mark(job)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.write_bytes(b"")
-
-    def on_round() -> None:
-        with mark.open("ab") as file:
-            file.write(b".")
-
-    record = run(job.name, job.spec, job.cache, on_round)
     text = json.dumps(record, allow_nan=False) + "\n"
     atomic_write(job.name.path(job.folder), lambda file: file.write(text))
-    mark.unlink(missing_ok=True)
+    return None

@@ -104,7 +104,7 @@ def labels_needed(labels: Float64Array, errors: Float64Array, targets: Float64Ar
     return np.asarray(np.where(below.any(axis=2), between, labels[-1]), dtype=np.float64)
 
 
-def _needed(labels: Float64Array, errors: Float64Array, targets: Float64Array) -> tuple[Needed, ...]:
+def needed(labels: Float64Array, errors: Float64Array, targets: Float64Array) -> tuple[Needed, ...]:
     """What one curve, (points,), needs for every target."""
     numbers = labels_needed(labels, errors[None], targets)[0]
     return tuple(Needed(float(n), bool(errors.min() <= t)) for n, t in zip(numbers, targets, strict=True))
@@ -137,25 +137,25 @@ def saving(strategy: Curves, baseline: Curves, *, count: int = 8, draws: int = 1
     targets = reach(other, count)
     if not len(targets):
         return Saving(None, None, None, False, (), (), ())
-    needed = _needed(strategy.labels, mean, targets)
-    against = _needed(baseline.labels, other, targets)
+    own = needed(strategy.labels, mean, targets)
+    against = needed(baseline.labels, other, targets)
     drawn: list[float] = []
     common = min(len(strategy.errors), len(baseline.errors))
     if common > 1:
         chosen = np.random.default_rng(seed).integers(0, common, (draws, common))
         one, two = (
-            labels_needed(own.labels, own.errors[chosen].mean(axis=1), targets)
-            for own in (strategy, baseline)
+            labels_needed(curves.labels, curves.errors[chosen].mean(axis=1), targets)
+            for curves in (strategy, baseline)
         )
         drawn = (1 - one / two).mean(axis=1).tolist()
     low, high = interval(drawn)
     return Saving(
-        mean=float(np.mean([1 - n.labels / b.labels for n, b in zip(needed, against, strict=True)])),
+        mean=float(np.mean([1 - n.labels / b.labels for n, b in zip(own, against, strict=True)])),
         low=low,
         high=high,
-        is_bound=not all(n.reached for n in needed),
+        is_bound=not all(n.reached for n in own),
         targets=tuple(float(t) for t in targets),
-        needed=needed,
+        needed=own,
         baseline=against,
         drawn=tuple(drawn),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -33,14 +32,11 @@ PACKAGES = ("surveyor", "torch", "mace-torch", "e3nn", "numpy", "scipy", "ase", 
 UNCERTAINTY_NOISE = 1e-4
 
 
-def run(
-    name: RunName, spec: BenchmarkSpec, cache: Path, on_round: Callable[[], None] = lambda: None
-) -> dict[str, Any]:
+def run(name: RunName, spec: BenchmarkSpec, cache: Path) -> dict[str, Any]:
     """The record of a run: curve, picks, times, settings.
 
     Args:
         cache: folder with the prepared task, features and trainings.
-        on_round: called after every point of the curve.
     """
     scene = _scene(spec.model_dump_json(), cache, name.task)
     task, strategy, learner_spec = scene.task, spec.strategies[name.strategy], spec.learners[name.learner]
@@ -93,7 +89,6 @@ def run(
         reactions.append(scores.by(scene.truth.reactions))
         if name.seed == 0 and number == task.spec.rounds:
             frames = _frames(scores, stds)
-        on_round()
     return {
         "schema": SCHEMA,
         "learner": name.learner,
