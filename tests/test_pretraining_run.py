@@ -210,6 +210,7 @@ def going_on(start: Path, **changes: object) -> Recipe:
     return Recipe.model_validate({"name": "more", "model": TINY_MODEL | changes, "training": training})
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_the_start(trained: tuple[Path, list[str]], workdir: Path) -> None:
     made = fit(going_on(trained[0]), ENERGIES, workdir)
     assert open_potential(made).n_parameters == open_potential(trained[0]).n_parameters
@@ -267,6 +268,7 @@ def test_checks_run_on_any_model(trained: tuple[Path, list[str]]) -> None:
     assert result == run_dynamics(potential, waters(2, 5), steps=50, step_fs=0.5, seed=0)
 
 
+@pytest.mark.slow
 def test_interrupted_dynamics_end_as_if_they_had_not_been(
     trained: tuple[Path, list[str]], tmp_path: Path
 ) -> None:

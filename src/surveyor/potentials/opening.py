@@ -108,7 +108,7 @@ def _family_of(source: str) -> tuple[str, str]:
         if source in names:
             return candidate, source
     endings = dict.fromkeys(ending for each in known for ending in _suffixes(each))
-    every = [name for each, names in published.items() for name in (f"{each}:NAME", *names)]
+    every = [name for each, names in published.items() if names for name in (f"{each}:NAME", *names)]
     raise _nothing(
         source, "", f"'builtin', the path of a {' or '.join(endings)} file, or one of {', '.join(every)}"
     )
@@ -129,14 +129,15 @@ def _nothing(source: str, where: str, expected: str) -> PotentialError:
 
 
 def _family_of_file(path: Path, known: Iterable[str]) -> str:
-    """The family whose files end like this one; where none does, the only one there is."""
+    """The family whose files end like this one; where none does, the only one that publishes potentials."""
     endings = {name: _suffixes(name) for name in known}
-    claims = [name for name, own in endings.items() if path.name.endswith(own)] or list(endings)
+    claims = [name for name, own in endings.items() if path.name.endswith(own)]
+    claims = claims or [name for name in known if _names(name)] or list(endings)
     if len(claims) == 1:
         return claims[0]
     raise PotentialError(
         f"{path}: its ending does not tell which family of potentials it is of",
-        expected="a file of " + ", ".join(f"{name} ({', '.join(own)})" for name, own in endings.items()),
+        expected="a file of " + ", ".join(f"{name} ({', '.join(endings[name])})" for name in claims),
         todo=f"name the family: {claims[0]}:{path}",
     )
 
