@@ -25,7 +25,7 @@ demo: install
 	$(BIN)/surveyor run examples/reactions/campaign.yaml -o demo --json
 
 test: $(VENV)/dev.stamp
-	$(ONE) $(BIN)/python -m pytest -n 2
+	$(ONE) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/dev.stamp
 	$(ONE) $(BIN)/python -m pytest -m slow

@@ -89,7 +89,7 @@ def load(model: str, data: Path) -> Frames:
         kind,
         np.array([f"{name} {n}" for name, n in zip(kind, number, strict=True)]),
         features,
-        -1e3 * energy,
+        1e3 * energy,
         1e3 * np.array([np.abs(difference).mean() for difference in forces]),
     )
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from surveyor.benchmark import load_benchmark
-from surveyor.benchmark.scoring import Scores, Truth
-from surveyor.benchmark.tasks import prepare, read_task
 from surveyor.campaign.validation import split_validation
+from surveyor.lab.benchmark import load_benchmark
+from surveyor.lab.benchmark.scoring import Scores, Truth
+from surveyor.lab.benchmark.tasks import prepare, read_task
 from surveyor.potentials import open_potential
 from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
 from surveyor.structures import with_labels

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.distance import pdist, squareform
 
-from surveyor.benchmark import load_benchmark
-from surveyor.benchmark.records import read_runs
-from surveyor.benchmark.tasks import prepare, read_task
 from surveyor.features import Tangent
 from surveyor.features.scaling import unit_mean_square
+from surveyor.lab.benchmark import load_benchmark
+from surveyor.lab.benchmark.records import read_runs
+from surveyor.lab.benchmark.tasks import prepare, read_task
 from surveyor.potentials import open_potential
 
 

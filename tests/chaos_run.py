@@ -13,20 +13,19 @@ from pathlib import Path
 
 from molecules import rattled
 from surveyor.errors import SurveyorError
-from surveyor.labelling import CalculatorSpec, Ledger, LocalLabeller
-from surveyor.labelling.retries import Retries
+from surveyor.labelling import CalculatorSpec, EngineLabeller, Ledger, LocalEngine
 from surveyor.labelling.rules import LabelRules, harvest, screen, settled
 from surveyor.structures import structure_id
 from surveyor.types import Failure
 
 TIME_LIMIT = 15.0
-RULES = LabelRules(Retries(times=8, wait=0.02), minimum=0.5)
+RULES = LabelRules(retries=8, retry_wait=0.02, minimum=0.5)
 
 
 def main(folder: Path, calls: Path, n: int) -> None:
     structures = {structure_id(atoms): atoms for atoms in rattled(n, seed=11)}
     spec = CalculatorSpec("calculators:ChaoticEMT", {"log": str(calls)})
-    labeller = LocalLabeller(spec, processes=2, spool=folder / "spool", time_limit=TIME_LIMIT)
+    labeller = EngineLabeller(spec, LocalEngine(processes=2), spool=folder / "spool", time_limit=TIME_LIMIT)
     ledger = Ledger(folder / "labels", "emt")
     while todo := {name: a for name, a in structures.items() if not settled(ledger, RULES, name)}:
         for name, result in labeller(todo):

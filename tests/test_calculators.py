@@ -190,7 +190,7 @@ def test_the_energy_is_the_one_whose_gradient_the_forces_are() -> None:
     assert isinstance(same, Labels)
     assert (same.energy, same.free_energy) == (-14.8, False)
     spec = stubborn(energy="-14.8", free_energy="-14.9")
-    labeller = EngineLabeller(spec, LocalEngine(1))
+    labeller = EngineLabeller(spec, LocalEngine(processes=1))
     assert "-free-" in labeller.method
     # a journal that an earlier version began holds the other energy, and goes on with it
     legacy = labeller_of(spec.legacy_method, labeller)
@@ -211,7 +211,7 @@ def test_names_of_the_calculators_that_come_with_surveyor_stay() -> None:
 
     version = importlib.metadata.version("tblite")
     assert GFN2.method == GFN2.legacy_method == f"gfn2-xtb-tblite-{version}-5a575968"
-    assert EngineLabeller(GFN2, LocalEngine(1)).legacy is None
+    assert EngineLabeller(GFN2, LocalEngine(processes=1)).legacy is None
     spec = pyscf_spec(PySCFSettings())
     assert spec.method == spec.legacy_method
     assert spec.method.endswith("-5ef268d4")

@@ -87,7 +87,7 @@ def test_expected_error_never_falls_and_stays_put_outside() -> None:
     assert found.expected(0.5).shape == ()
     assert (found.half_width(grid, 0.6) <= found.half_width(grid, 0.8)).all()
     assert np.isinf(found.half_width(grid, 0.9999)).all()
-    with pytest.raises(FeatureError, match="one row a fold"):
+    with pytest.raises(FeatureError, match="one row per fold"):
         found.half_width(np.ones((4, 7)))
     assert "300 structures" in repr(found)
     assert "80% intervals" in repr(found)
@@ -221,7 +221,7 @@ def test_intervals_cover_kinds_of_real_trajectories_that_are_held_out() -> None:
         rng = np.random.default_rng(seed)
         drawn = [rng.choice(np.flatnonzero(kind == name), 120, replace=False) for name in np.unique(kind)]
         chosen = np.sort(np.concatenate(drawn))
-        known = KnownErrors(-1e3 * energy[chosen], 1e3 * each[chosen], kind[chosen].tolist())
+        known = KnownErrors(1e3 * energy[chosen], 1e3 * each[chosen], kind[chosen].tolist())
         found = calibrate_both(features.take(chosen), known, noise=1e-4)
         covered.append([found.energy.coverage, found.forces.coverage])
     assert (np.mean(covered, axis=0) > 0.65).all()

@@ -336,7 +336,7 @@ def test_an_old_campaign_goes_on_with_every_label(old: Path) -> None:
     names = [atoms.info["surveyor_id"] for atoms in journal]
     assert [structure_id(atoms) for atoms in journal] == names
     check_config(load_campaign(old), folder)  # the files are elsewhere now
-    plan = replace(plan_of(old), stopping=replace(plan_of(old).stopping, rounds=2))
+    plan = replace(plan_of(old), stopping=plan_of(old).stopping.model_copy(update={"rounds": 2}))
     with pytest.warns(Notice) as said:
         campaign = Campaign(folder, plan, method)
     assert sum("kept no record of its inputs" in str(w.message) for w in said) == 1
@@ -352,8 +352,8 @@ def test_an_old_campaign_goes_on_with_every_label(old: Path) -> None:
     assert open_own(folder / "rounds" / "001", plan.open_potential).fingerprint
     one_round(again)
     assert [record.labels for record in again.rounds] == [4, 7, 10]
-    control = Control(again, method)
-    assert set(control.ledger.structures) <= set(list(control._order)[:5])  # its order is what it was
+    control = Control(again)
+    assert set(control.ledger.structures) <= set(list(control.order)[:5])  # its order is what it was
     assert figures(read_contents(folder))["labels"]["paid"] == 6
 
 

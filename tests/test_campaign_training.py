@@ -21,9 +21,10 @@ from surveyor.cli import app
 from surveyor.config import build_plan, load_campaign
 from surveyor.errors import ConfigError
 from surveyor.labelling import CalculatorSpec, compute
-from surveyor.metrics import element_offsets, errors_but_offsets, residuals
+from surveyor.metrics import errors_but_offsets, residuals
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import with_labels, write_structures
+from surveyor.structures.composition import element_offsets
 from surveyor.types import Labels
 
 EMT = CalculatorSpec("ase.calculators.emt.EMT")
@@ -128,7 +129,8 @@ def test_offsets_between_levels_of_theory_are_no_errors(potential: MacePotential
     assert force == pytest.approx(500.0, rel=1e-4)
     assert 0 < energy < 1e3 * np.abs(noise).mean() * 1.3  # offsets of tens of eV/atom are gone
     # The twin: normal equations with a pseudo-inverse.
-    values, _ = residuals(potential, labelled)
+    values, forces = residuals(potential, labelled)
+    np.testing.assert_allclose(np.concatenate(forces), 0.5, rtol=1e-4)  # label minus prediction
     shares = np.array([[np.mean(a.numbers == z) for z in (1, 6, 7, 8)] for a in labelled])
     expected = np.linalg.pinv(shares.T @ shares) @ shares.T @ values
     np.testing.assert_allclose(

@@ -132,7 +132,7 @@ def test_engines_are_chosen_and_sized(tmp_path: Path) -> None:
         settings = load_campaign(config(tmp_path, "pool: a\n" + text))
         return build_engine(settings.engine, settings.labels.processes)
 
-    assert engine("labels: {processes: 3}") == LocalEngine(3)
+    assert engine("labels: {processes: 3}") == LocalEngine(processes=3)
     assert engine("engine: {kind: slurm, workers: 50, cores: 8, partition: long, hours: 12}") == SlurmEngine(
         workers=50, cores=8, partition="long", hours=12
     )

@@ -14,7 +14,7 @@ from ase import Atoms
 from typer.testing import CliRunner
 
 from conftest import rattled
-from surveyor.campaign import Campaign, Control, Plan, read_campaign
+from surveyor.campaign import Campaign, Control, LabelRules, Plan, read_campaign, run
 from surveyor.campaign.comparison import compare, paired_bootstrap
 from surveyor.campaign.records import RoundRecord
 from surveyor.cli import app
@@ -63,19 +63,13 @@ class RefitTrainer:
 def plan(tmp_path: Path, model_file: Path) -> Plan:
     config = load_campaign(config_file(tmp_path, model_file, forgetting=False, control="random"))
     assert config.control is not None
-    return replace(build_plan(config), trainer=RefitTrainer())
+    rules = LabelRules(retries=1, retry_wait=0.01)
+    return replace(build_plan(config), trainer=RefitTrainer(), label_rules=rules)
 
 
 def go_on(folder: Path, plan: Plan, labeller: CountingLabeller) -> Campaign:
-    """What `surveyor run` does."""
-    campaign = Campaign(folder, plan, "emt")
-    control = Control(campaign, "emt")
-    control.catch_up(labeller)
-    while campaign.stopped is None:
-        control.lend()
-        campaign.step(labeller)
-        control.catch_up(labeller)
-    return campaign
+    run(folder, plan, labeller, control_every=1)
+    return Campaign(folder, plan, "emt")
 
 
 def test_both_arms_have_as_many_labels_and_none_is_paid_for_twice(tmp_path: Path, plan: Plan) -> None:
@@ -86,7 +80,7 @@ def test_both_arms_have_as_many_labels_and_none_is_paid_for_twice(tmp_path: Path
     assert [r.control.get("labels") for r in rounds] == [None, 8, 12]
     assert len(labeller.calls) == len(set(labeller.calls))
     own = set(campaign.ledger.structures)
-    control = Control(campaign, "emt")
+    control = Control(campaign)
     paid = set(control.ledger.structures)
     assert own | paid == set(labeller.calls)
 
@@ -96,9 +90,9 @@ def test_both_arms_have_as_many_labels_and_none_is_paid_for_twice(tmp_path: Path
     assert start < first
     assert second - start <= own | paid
     # The order does not depend on what the campaign chose: it is that of a campaign which chose otherwise.
-    other = Control(Campaign(tmp_path / "other", replace(plan, batch=1), "emt"), "emt")
-    assert list(other._order)[:8] == list(control._order)[:8]
-    assert second - start == set(list(other._order)[:8])
+    other = Control(Campaign(tmp_path / "other", replace(plan, batch=1), "emt"))
+    assert list(other.order)[:8] == list(control.order)[:8]
+    assert second - start == set(list(other.order)[:8])
     # The campaign's own training set holds no label that only the control asked for.
     assert plan.trainer.trained_on[2] == start | own  # type: ignore[attr-defined]
 
@@ -135,13 +129,13 @@ def test_any_interruption_is_made_up_for(tmp_path: Path, plan: Plan) -> None:
     assert campaign.stopped == undisturbed.stopped
     for a, b in zip(campaign.rounds, undisturbed.rounds, strict=True):
         assert {**a.control, "paid": 0, "shared": 0} == {**b.control, "paid": 0, "shared": 0}
-    known = {*campaign.ledger.structures, *Control(campaign, "emt").ledger.structures}
+    known = {*campaign.ledger.structures, *Control(campaign).ledger.structures}
     assert calls == len(known)
 
 
 def test_failed_labels_are_passed_over(tmp_path: Path, plan: Plan) -> None:
     campaign = Campaign(tmp_path / "c", plan, "emt")
-    order = list(Control(campaign, "emt")._order)
+    order = list(Control(campaign).order)
     labeller = CountingLabeller()
     labeller.failing = {order[1], order[6]}
     campaign = go_on(tmp_path / "c", plan, labeller)
@@ -149,12 +143,12 @@ def test_failed_labels_are_passed_over(tmp_path: Path, plan: Plan) -> None:
         assert record.control["labels"] == record.labels
     labeller.failing = set(order)
     with pytest.raises(CampaignError, match="labels of the random control failed; the first: no convergence"):
-        Control(campaign, "emt")._label(3, 20, labeller)
+        Control(campaign).labelled(3, 20, labeller)
 
 
 def test_every_other_round(tmp_path: Path, plan: Plan) -> None:
     campaign = Campaign(tmp_path / "c", plan, "emt")
-    control = Control(campaign, "emt", every=2)
+    control = Control(campaign, every=2)
     labeller = CountingLabeller()
     while campaign.stopped is None:
         campaign.step(labeller)

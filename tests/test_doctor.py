@@ -15,7 +15,7 @@ from ase.md.verlet import VelocityVerlet
 
 from surveyor.doctor.checks import examine_file, examine_overlaps
 from surveyor.doctor.dataset import Dataset, Role
-from surveyor.doctor.findings import Finding, Level, worst
+from surveyor.doctor.findings import Finding, Level, Verdict, worst
 from surveyor.labelling import GFN2, CalculatorSpec, compute
 from surveyor.potentials import open_potential
 from surveyor.progress import Silent
@@ -83,8 +83,8 @@ def examined(
     return [*found, *examine_overlaps(sets, Silent())]
 
 
-def alarms(findings: Sequence[Finding]) -> dict[str, Finding]:
-    return {f.check: f for f in findings if f.level in (Level.WARNING, Level.ERROR)}
+def alarms(findings: Sequence[Finding]) -> dict[str, Verdict]:
+    return {f.check: f.verdict for f in findings if f.verdict.level in (Level.WARNING, Level.ERROR)}
 
 
 def scaled(frame: Atoms, energy: float, forces: float) -> None:
@@ -320,7 +320,7 @@ def test_silent_on_a_clean_set(tmp_path: Path, clean: Frames, held_out: Frames, 
     found = examined(tmp_path, copies_of(clean), builtin, test=copies_of(held_out))
     assert alarms(found) == {}
     assert worst(found) is Level.OK
-    checked = {f.check for f in found if f.level is Level.OK}
+    checked = {f.check for f in found if f.verdict.level is Level.OK}
     assert {check for _, check, _, _ in FAULTS.values()} | {"leakage"} <= checked  # none was skipped
 
 
@@ -384,4 +384,4 @@ def test_a_file_cut_short(tmp_path: Path, clean: Frames, builtin: Potential) -> 
     path.write_text(buffer.getvalue()[:-60])
     found = list(examine_file(path, Role.DATA, builtin, Silent(), [], seed=0))
     assert [f.check for f in found] == ["readable"]
-    assert found[0].level is Level.ERROR
+    assert found[0].verdict.level is Level.ERROR

@@ -21,7 +21,6 @@ from surveyor.doctor import campaign as checks
 from surveyor.doctor.dataset import Role, dataset_of
 from surveyor.doctor.findings import Level
 from surveyor.doctor.scheduler import partition_verdict, reachable, scheduler, slurm
-from surveyor.doctor.trial import try_calculator
 from surveyor.labelling import CalculatorSpec
 from surveyor.structures import write_structures
 from surveyor.types import Failure, Labels
@@ -133,27 +132,28 @@ def test_a_folder_without_a_campaign(tmp_path: Path, model_file: Path) -> None:
 def test_trials_end_in_time() -> None:
     frames = rattled(4, seed=0, names=("NH3", "H2O", "CH4"))
     spec = CalculatorSpec(EMT)
-    first, second = try_calculator(spec, frames[:2], 60)
-    assert isinstance(first.result, Labels)
-    assert isinstance(second.result, Labels)
+    first, second = checks.try_calculator(spec, frames[:2], 60)
+    assert isinstance(first, Labels)
+    assert isinstance(second, Labels)
     expected = emt_labelled(frames[:1])[0]
-    np.testing.assert_allclose(first.result.forces, expected.arrays["REF_forces"], atol=1e-10)
+    np.testing.assert_allclose(first.forces, expected.arrays["REF_forces"], atol=1e-10)
 
-    (raised,) = try_calculator(CalculatorSpec("calculators:FailingEMT", {"how": "raise"}), frames[1:], 60)
-    assert raised.result == Failure("RuntimeError: SCF did not converge")
+    (raised,) = checks.try_calculator(
+        CalculatorSpec("calculators:FailingEMT", {"how": "raise"}), frames[1:], 60
+    )
+    assert raised == Failure("RuntimeError: SCF did not converge", core_seconds=raised.core_seconds)
     assert checks.calculator(raised, 3, 1, 10, 60).level is Level.ERROR
 
-    (died,) = try_calculator(CalculatorSpec("calculators:FailingEMT", {"how": "die"}), frames[1:2], 60)
-    assert isinstance(died.result, Failure)
-    assert "exit code 3" in died.result.reason
+    (died,) = checks.try_calculator(CalculatorSpec("calculators:FailingEMT", {"how": "die"}), frames[1:2], 60)
+    assert isinstance(died, Failure)
+    assert "exit code 3" in died.reason
 
 
 def test_a_calculator_that_hangs_is_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     spec = CalculatorSpec("calculators:CountingEMT", {"log": str(log), "seconds": 600})
-    (trial,) = try_calculator(spec, rattled(1, seed=0), 0.3)
-    assert trial.timed_out
-    assert trial.seconds < 30
+    (trial,) = checks.try_calculator(spec, rattled(1, seed=0), 0.3)
+    assert trial.core_seconds < 30
     assert not log.exists()
     assert checks.calculator(trial, 3, 0, 10, 0.3).level is Level.WARNING
 
@@ -166,9 +166,7 @@ def test_disk() -> None:
 
 
 def test_a_level_of_theory_that_cannot_be_tried() -> None:
-    level = checks.same_level(
-        dataset_of("a", emt_labelled(rattled(1, seed=0)), Role.START), 0, SimpleNamespace(result=Failure("x"))
-    )
+    level = checks.same_level(dataset_of("a", emt_labelled(rattled(1, seed=0)), Role.START), 0, Failure("x"))
     assert level.level is Level.NOT_CHECKED
 
 

@@ -76,13 +76,15 @@ def copper(n: int) -> list[Atoms]:
 def test_crystals() -> None:
     potential = tiny_mace(elements=(29,))
     found = examined(copper(30), potential)
-    raised = {f.check for f in found if f.level in (Level.WARNING, Level.ERROR)}
+    raised = {f.check for f in found if f.verdict.level in (Level.WARNING, Level.ERROR)}
     assert raised <= {"force unit", "energy unit", "outliers"}  # an untrained potential
-    assert next(f for f in found if f.check == "gradient").level is Level.OK
+    assert next(f for f in found if f.check == "gradient").verdict.level is Level.OK
     flipped = copper(30)
     for frame in flipped:
         frame.arrays["REF_forces"] *= -1
-    assert "wrong sign" in next(f.found for f in examined(flipped, potential) if f.check == "gradient")
+    assert "wrong sign" in next(
+        f.verdict.found for f in examined(flipped, potential) if f.check == "gradient"
+    )
 
 
 @pytest.mark.parametrize("role", list(Role))
@@ -93,8 +95,8 @@ def test_odd_files_raise_nothing(role: Role, potential: MacePotential) -> None:
     lonely = with_labels(Atoms("H"), Labels(-13.6, np.zeros((1, 3))))
     for frames in ([lonely], [lonely] * 25, [strange], [Atoms()], [strange, Atoms(), lonely]):
         found = examined([frame.copy() for frame in frames], potential, role)
-        assert all(f.found for f in found)
-        assert all(f.todo for f in found if f.level in (Level.WARNING, Level.ERROR))
+        assert all(f.verdict.found for f in found)
+        assert all(f.verdict.todo for f in found if f.verdict.level in (Level.WARNING, Level.ERROR))
 
 
 def verdict_on(frames: list[Atoms], check: object, role: Role = Role.POOL) -> object:

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from conftest import emt_labelled, rattled
 from surveyor.campaign import Campaign, CampaignLock, Control
-from surveyor.campaign.extension import EXTENSIONS, extend, read_extensions
+from surveyor.campaign.extending import extend
+from surveyor.campaign.extension import EXTENSIONS, read_extensions
 from surveyor.campaign.records import read_picks
 from surveyor.cli import app
 from surveyor.errors import CampaignError, Notice, StructureError
@@ -42,9 +43,9 @@ def test_picks_see_the_larger_pool_and_earlier_ones_stay(begun: Path, tmp_path: 
 
 def test_the_order_of_the_control_arm_keeps_its_beginning_in_use(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
-    before = list(Control(opened(begun), "emt")._order)
+    before = list(Control(opened(begun)).order)
     extend(folder, plan_of(begun), pool=write_structures(tmp_path / "more.extxyz", rattled(6, seed=50)))
-    after = list(Control(opened(begun), "emt")._order)
+    after = list(Control(opened(begun)).order)
     assert [name for name in after if name in set(before)] == before
     assert len(after) == len(before) + 6
     assert after[-6:] != [structure_id(atoms) for atoms in rattled(6, seed=50)]  # strewn in
@@ -69,7 +70,8 @@ def test_labels_of_ones_own_join_the_start_set_and_are_not_paid_for(begun: Path,
 
 def test_a_campaign_that_had_used_its_pool_up_goes_on(begun: Path, tmp_path: Path) -> None:  # noqa: F811
     folder = begun.parent / "campaign"
-    plan = replace(plan_of(begun), batch=9, stopping=replace(plan_of(begun).stopping, rounds=9))
+    stopping = plan_of(begun).stopping.model_copy(update={"rounds": 9})
+    plan = replace(plan_of(begun), batch=9, stopping=stopping)
     campaign = Campaign(folder, plan, "emt")
     one_round(campaign)
     assert campaign.stopped == "every structure of the pool is labelled or failed"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +31,6 @@ from surveyor.types import Labels
 from test_campaign_training import config_file
 from tiny import random_crystal, random_molecule, tiny_mace
 from toy_family import Radial, ToyPotential, install
-
-DOCS = Path(__file__).parents[1] / "docs" / "extending.md"
 
 
 @pytest.fixture(autouse=True)
@@ -154,18 +150,6 @@ def test_the_toy_family_goes_through_a_campaign(toy: ToyPotential, tmp_path: Pat
     tuned = surveyor.open_potential(f"toy:{folder / 'c' / 'rounds' / '002' / 'potential.model'}")
     assert tuned.fingerprint != toy.fingerprint
     assert tuned.elements == toy.elements
-
-
-def test_the_family_of_the_docs_works_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = dict(re.findall(r"```(python|toml)\n(.*?)```", DOCS.read_text(), re.DOTALL)[:2])
-    assert sum(map(bool, map(str.strip, (blocks["python"] + blocks["toml"]).splitlines()))) < 60
-    (tmp_path / "pairs_family.py").write_text(blocks["python"])
-    entry = tomllib.loads(blocks["toml"])["project"]["entry-points"]["surveyor.potentials"]["pairs"]
-    install(tmp_path, monkeypatch, "pairs", entry)
-    potential = surveyor.open_potential("pairs:random")
-    structures = rattled(6, seed=1, names=("H2O", "CH4", "CH3OH"))
-    assert "tangents" in check_potential(potential, structures)
-    assert len(surveyor.select(structures, None, "pairs:random", 2, dim=16)) == 2
 
 
 class Core:

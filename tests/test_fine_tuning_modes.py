@@ -304,5 +304,6 @@ def test_shifts_that_nearly_cancel_the_energies_lose_no_digits() -> None:
 
 
 def test_replay_takes_one_loss_only() -> None:
-    with pytest.raises(TrainingError, match="with mode replay"):
-        FineTuningSettings(mode="replay")
+    assert FineTuningSettings(mode="replay").loss == "universal"
+    with pytest.raises(ValueError, match="mode replay trains with the loss universal"):
+        FineTuningSettings(mode="replay", loss="weighted")

@@ -282,7 +282,7 @@ def rows_are_those_of_the_loop(potential: MacePotential) -> None:
 def test_unknown_module_falls_back_with_a_warning_that_names_it() -> None:
     potential = tiny_mace()
     potential.model.readouts[1] = Scaled(potential.model.readouts[1])
-    with pytest.warns(Notice, match=r"readouts\.1 \(Scaled\).* a backward pass a structure"):
+    with pytest.warns(Notice, match=r"readouts\.1 \(Scaled\).* a backward pass per structure"):
         rows_are_those_of_the_loop(potential)
 
 

@@ -22,7 +22,7 @@ from conftest import rattled
 from surveyor.config import LabelConfig, calculator_spec, load_campaign, load_labels
 from surveyor.config.labels import with_templates
 from surveyor.errors import ConfigError, LabellingError
-from surveyor.labelling import GFN2, CalculatorSpec, LocalLabeller, compute
+from surveyor.labelling import GFN2, CalculatorSpec, EngineLabeller, LocalEngine, compute
 from surveyor.labelling.templates import render, variables
 from surveyor.structures import structure_id, write_structures
 from surveyor.types import Failure, Labels
@@ -103,7 +103,7 @@ def test_the_program_xtb_agrees_with_the_library(tmp_path: Path) -> None:
     radical.rattle(0.02, seed=4)
     radical.info["total_spin"] = 2
     structures = {structure_id(a): a for a in (*rattled(2, seed=5), hydroxide, radical)}
-    results = dict(LocalLabeller(method, processes=1, spool=tmp_path)(structures))
+    results = dict(EngineLabeller(method, LocalEngine(processes=1), spool=tmp_path)(structures))
     for name, atoms in structures.items():
         expected, found = compute(GFN2, atoms), results[name]
         assert isinstance(expected, Labels)
@@ -200,7 +200,7 @@ def test_the_input_for_orca_is_what_orca_reads() -> None:
 
 def test_patterns_read_what_the_program_computed(tmp_path: Path) -> None:
     structures = {structure_id(a): a for a in rattled(4, seed=1)}
-    results = dict(LocalLabeller(spec(), processes=2, spool=tmp_path / "spool")(structures))
+    results = dict(EngineLabeller(spec(), LocalEngine(processes=2), spool=tmp_path / "spool")(structures))
     for name, atoms in structures.items():
         energy, forces = springs(atoms)
         assert results[name].energy == pytest.approx(energy * Hartree, abs=1e-8)

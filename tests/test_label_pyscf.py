@@ -14,7 +14,7 @@ from ase.units import Bohr, Hartree
 
 from surveyor.config import LabelConfig, calculator_spec, load_campaign
 from surveyor.errors import ConfigError, LabellingError
-from surveyor.labelling import CalculatorSpec, LocalLabeller, compute
+from surveyor.labelling import CalculatorSpec, EngineLabeller, LocalEngine, compute
 from surveyor.structures import structure_id
 from surveyor.types import Failure, Labels
 
@@ -194,7 +194,9 @@ def test_the_example_holds_labels_of_its_own_method() -> None:
 
 def test_worker_processes_give_the_same_labels(tmp_path: Path) -> None:
     structures = {structure_id(a): a for a in (bent_water(), molecule("OH"))}
-    results = dict(LocalLabeller(spec(functional="hf"), processes=1, spool=tmp_path)(structures))
+    results = dict(
+        EngineLabeller(spec(functional="hf"), LocalEngine(processes=1), spool=tmp_path)(structures)
+    )
     first, second = structures
     assert results[first].energy == pytest.approx(labels(bent_water(), functional="hf").energy, abs=1e-7)
     assert isinstance(results[second], Failure)

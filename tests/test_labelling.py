@@ -17,7 +17,7 @@ from ase.calculators.emt import EMT
 
 from conftest import rattled
 from surveyor.errors import LabellingError, SurveyorError
-from surveyor.labelling import GFN2, CalculatorSpec, Ledger, LocalLabeller, compute
+from surveyor.labelling import GFN2, CalculatorSpec, EngineLabeller, Ledger, LocalEngine, compute
 from surveyor.labelling.screening import Screening
 from surveyor.structures import structure_id, with_labels
 from surveyor.types import Failure, Labels
@@ -74,7 +74,7 @@ def test_method_names_tell_settings_apart() -> None:
 
 def test_local_labels_equal_direct_ones(tmp_path: Path) -> None:
     structures = todo(8)
-    results = dict(LocalLabeller(EMT_SPEC, processes=2, spool=tmp_path / "spool")(structures))
+    results = dict(EngineLabeller(EMT_SPEC, LocalEngine(processes=2), spool=tmp_path / "spool")(structures))
     assert results.keys() == structures.keys()
     for name, atoms in structures.items():
         atoms.calc = EMT()
@@ -95,7 +95,7 @@ def test_one_bad_structure_does_not_stop_the_others(how: str, reason: str) -> No
     spec = CalculatorSpec("calculators:FailingEMT", {"how": how})
     structures = todo(6)
     sys.path.insert(0, str(Path(__file__).parent))
-    results = dict(LocalLabeller(spec, processes=2)(structures))
+    results = dict(EngineLabeller(spec, LocalEngine(processes=2))(structures))
     assert results.keys() == structures.keys()
     for name, atoms in structures.items():
         if atoms.symbols[0] == "O":
@@ -107,11 +107,11 @@ def test_one_bad_structure_does_not_stop_the_others(how: str, reason: str) -> No
 
 def test_calculators_that_cannot_be_had() -> None:
     with pytest.raises(LabellingError, match="cannot be imported"):
-        LocalLabeller(CalculatorSpec("no.such.module:Thing"))
+        EngineLabeller(CalculatorSpec("no.such.module:Thing"), LocalEngine(processes=1))
     with pytest.raises(LabellingError, match="does not take"):
         compute(CalculatorSpec("calculators:FailingEMT", {"nonsense": 1}), molecule("H2O"))
-    with pytest.raises(LabellingError, match="one process or more"):
-        LocalLabeller(EMT_SPEC, processes=0)
+    with pytest.raises(ValueError, match="greater than 0"):
+        LocalEngine(processes=0)
 
 
 def gone(pid: int, patience: float = 10.0) -> bool:
@@ -132,7 +132,9 @@ def test_a_hung_calculator_is_killed_and_the_others_are_unharmed(tmp_path: Path)
     log = tmp_path / "log"
     spec = CalculatorSpec("calculators:FailingEMT", {"how": "hang", "log": str(log)})
     structures = todo(6)
-    results = dict(LocalLabeller(spec, processes=2, spool=tmp_path / "spool", time_limit=1.5)(structures))
+    results = dict(
+        EngineLabeller(spec, LocalEngine(processes=2), spool=tmp_path / "spool", time_limit=1.5)(structures)
+    )
     assert results.keys() == structures.keys()
     for name, atoms in structures.items():
         if atoms.symbols[0] == "O":
@@ -154,11 +156,12 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 if __name__ == "__main__":
     from pathlib import Path
     from conftest import rattled
-    from surveyor.labelling import CalculatorSpec, LocalLabeller
+    from surveyor.labelling import CalculatorSpec, EngineLabeller, LocalEngine
     from surveyor.structures import structure_id
     spec = CalculatorSpec("calculators:CountingEMT", {{"log": {str(log)!r}, "seconds": 2.0}})
     todo = {{structure_id(a): a for a in rattled(3, 0)}}
-    for result in LocalLabeller(spec, processes=1, spool=Path({str(tmp_path / "spool")!r}))(todo):
+    labeller = EngineLabeller(spec, LocalEngine(processes=1), spool=Path({str(tmp_path / "spool")!r}))
+    for result in labeller(todo):
         pass
 """
     path = tmp_path / "parent.py"

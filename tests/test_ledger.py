@@ -29,7 +29,7 @@ from surveyor.errors import CampaignError, LabellingError, Notice, said
 from surveyor.labelling import Ledger
 from surveyor.labelling.journal import Journal
 from surveyor.labelling.repair import repair
-from surveyor.labelling.retries import Retries
+from surveyor.labelling.rules import LabelRules
 from surveyor.structures import structure_id
 from surveyor.types import Failure, Labels
 
@@ -532,8 +532,8 @@ def test_a_lock_that_is_a_link_or_a_pipe_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_time_of_a_failure_in_the_future_is_not_waited_for() -> None:
-    retries = Retries(times=3, wait=10.0)
+    rules = LabelRules(retries=3, retry_wait=10.0)
     now = time.time()
-    assert retries.due([{"reason": "x", "time": now + 1e6}]) <= time.time() + 10
-    assert retries.due([{"reason": "x", "time": now - 4}]) == pytest.approx(now + 6)
-    assert retries.due([{"reason": "x"}]) == 10.0
+    assert rules.due([{"reason": "x", "time": now + 1e6}]) <= time.time() + 10
+    assert rules.due([{"reason": "x", "time": now - 4}]) == pytest.approx(now + 6)
+    assert rules.due([{"reason": "x"}]) == 10.0

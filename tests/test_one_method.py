@@ -21,7 +21,7 @@ IDS = [letter * 32 for letter in "abcdef"]
 
 
 def labeller(**settings: str) -> EngineLabeller:
-    return EngineLabeller(CalculatorSpec("calculators:Stubborn", settings), LocalEngine(1))
+    return EngineLabeller(CalculatorSpec("calculators:Stubborn", settings), LocalEngine(processes=1))
 
 
 def test_the_same_method_and_more_structures_go_on(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_another_method_is_refused_by_name(tmp_path: Path, other: str) -> None:
     before = (tmp_path / NAME).read_bytes()
     second = {
         "settings": labeller(energy="2.0"),
-        "class": EngineLabeller(CalculatorSpec("ase.calculators.emt.EMT"), LocalEngine(1)),
+        "class": EngineLabeller(CalculatorSpec("ase.calculators.emt.EMT"), LocalEngine(processes=1)),
         "people": ManualLabeller("PBE", tmp_path),
     }[other]
     with pytest.raises(LabellingError, match=f"begun with the method {first.method}; .* now {second.method}"):
@@ -56,10 +56,10 @@ def test_a_model_file_that_changed_is_another_method(tmp_path: Path, monkeypatch
     model = tmp_path / "a.model"
     model.write_text("1")
     spec = CalculatorSpec("calculators:Weighted", {"model": "a.model"})
-    begin(tmp_path / "out", EngineLabeller(spec, LocalEngine(1)), IDS)
+    begin(tmp_path / "out", EngineLabeller(spec, LocalEngine(processes=1)), IDS)
     model.write_text("2")
     with pytest.raises(LabellingError, match="begun with the method"):
-        begin(tmp_path / "out", EngineLabeller(spec, LocalEngine(1)), IDS)
+        begin(tmp_path / "out", EngineLabeller(spec, LocalEngine(processes=1)), IDS)
 
 
 def test_journals_of_an_earlier_version_go_on_under_their_name(tmp_path: Path) -> None:

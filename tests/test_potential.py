@@ -99,6 +99,12 @@ class Payload:
     """Something that is no model."""
 
 
+def test_the_ending_of_a_model_file_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    tiny_mace().save(path)
+    assert surveyor.open_potential(path).fingerprint == tiny_mace().fingerprint
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     text, pickled, weights, other = (tmp_path / name for name in ("a.model", "b.model", "c.model", "d.model"))
     text.write_text("hello")
@@ -129,7 +135,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         (tmp_path / "e.model", "no such file"),
         (
             Path("medum-mpa-0"),
-            r"expected: 'builtin', the path of a .model file, or .* medium-mpa-0",
+            r"expected: 'builtin', the path of a .model or .tangent file, or .* medium-mpa-0",
         ),
     ):
         with pytest.raises(PotentialError, match=message):
@@ -182,7 +188,7 @@ def test_importing_surveyor_does_not_import_torch() -> None:
     import subprocess
     import sys
 
-    code = "import sys, surveyor; assert not {'torch', 'mace', 'ase'} & set(sys.modules)"
+    code = "import sys, surveyor.cli; assert not {'torch', 'mace', 'ase'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surveyor.errors import ConfigError, LabellingError
-from surveyor.pretraining.dataset import (
+from surveyor.lab.pretraining.dataset import (
     SPLITS,
     assign_splits,
     check_tasks,
@@ -22,16 +22,23 @@ from surveyor.pretraining.dataset import (
     open_journal,
     read_splits,
 )
-from surveyor.pretraining.frames import Task, make_frames
-from surveyor.pretraining.geometry import bond_scans, displace, embed, model_hessian, place, random_rotation
-from surveyor.pretraining.journal import Journal
-from surveyor.pretraining.molecules import ELEMENTS, make_molecules, require_rdkit
-from surveyor.pretraining.parts import ALONE, FRAGMENTS, LISTED, REFUSED, SITES_ACID, SITES_BASE
-from surveyor.pretraining.recipe import FramesSpec, MoleculesSpec, Recipe, load_recipe
-from surveyor.pretraining.references import charge_references, references_of_start, subtract_references
-from surveyor.pretraining.replay import natural_shares, replay_subset
-from surveyor.pretraining.sampling import representative
-from surveyor.pretraining.start import check_start
+from surveyor.lab.pretraining.frames import Task, make_frames
+from surveyor.lab.pretraining.geometry import (
+    bond_scans,
+    displace,
+    embed,
+    model_hessian,
+    place,
+    random_rotation,
+)
+from surveyor.lab.pretraining.journal import Journal
+from surveyor.lab.pretraining.molecules import ELEMENTS, make_molecules, require_rdkit
+from surveyor.lab.pretraining.parts import ALONE, FRAGMENTS, LISTED, REFUSED, SITES_ACID, SITES_BASE
+from surveyor.lab.pretraining.recipe import FramesSpec, MoleculesSpec, Recipe, load_recipe
+from surveyor.lab.pretraining.references import charge_references, references_of_start, subtract_references
+from surveyor.lab.pretraining.replay import natural_shares, replay_subset
+from surveyor.lab.pretraining.sampling import representative
+from surveyor.lab.pretraining.start import check_start
 from surveyor.types import Labels
 
 pytest.importorskip("rdkit", reason="needs surveyor[pretrain]")
@@ -201,6 +208,17 @@ def test_killed_labelling_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     assert 0 < calls < all_calls - 8, "labels of the sound tasks are not computed again"
     assert torn.read_bytes() == text
     assert label_tasks(tasks, recipe, open_journal(recipe, torn.parent)) == 0
+
+
+def test_two_processes_write_the_journal_of_one(tmp_path: Path) -> None:
+    journals = []
+    for processes in (1, 2):
+        recipe = tiny(labelling={"processes": processes, "max_frames": 20})
+        journal = open_journal(recipe, tmp_path / str(processes))
+        label_tasks(make_tasks(recipe), recipe, journal)
+        journals.append(journal.path.read_bytes())
+    assert journals[0].count(b"\n") > 3
+    assert journals[0] == journals[1]
 
 
 def test_damage_inside_the_journal_cuts_what_follows(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ase.calculators.emt import EMT
 
 from conftest import rattled
 from surveyor.errors import LabellingError, Notice, said
-from surveyor.labelling import CalculatorSpec, LocalLabeller, claims
+from surveyor.labelling import CalculatorSpec, EngineLabeller, LocalEngine, claims
 from surveyor.labelling.claims import STALE, in_flight
 from surveyor.labelling.results import ASIDE, MOST_ASIDE, Order, Result
 from surveyor.labelling.spool import (
@@ -240,7 +240,7 @@ def test_a_label_claimed_from_the_future_is_computed(tmp_path: Path, monkeypatch
     claim = spool_of(tmp_path, EMT_SPEC.method) / f"{name}.claim"
     claim.write_text(json.dumps({"host": "elsewhere", "pid": 1}))
     os.utime(claim, (time.time() + 1e6,) * 2)
-    ((_, result),) = LocalLabeller(EMT_SPEC, processes=1, spool=tmp_path)({name: atoms})
+    ((_, result),) = EngineLabeller(EMT_SPEC, LocalEngine(processes=1), spool=tmp_path)({name: atoms})
     assert isinstance(result, Labels)
 
 
@@ -295,7 +295,7 @@ def test_only_results_that_were_ordered_are_harvested(tmp_path: Path) -> None:
     (tmp_path / f"{names[2]}.order").touch()
     structures = dict(zip(names, (ours, planted, old), strict=True))
     with pytest.warns(Notice, match="computed again") as said:
-        results = dict(LocalLabeller(EMT_SPEC, processes=1, spool=tmp_path)(structures))
+        results = dict(EngineLabeller(EMT_SPEC, LocalEngine(processes=1), spool=tmp_path)(structures))
     assert sorted(str(w.message).partition(".json")[0][-32:] for w in said) == sorted(names[1:])
     assert results[names[0]].energy == 42.0
     for name in names[1:]:

@@ -23,10 +23,8 @@ from surveyor.structures import (
     atomic_write,
     check_elements,
     count_structures,
-    duplicates,
     labels_of,
     read_structures,
-    split_by_group,
     structure_id,
     validate,
     with_labels,
@@ -165,7 +163,6 @@ def test_ids_tell_structures_apart_and_ignore_the_rest() -> None:
     others[4].set_cell([9, 9, 9])
     others[4].pbc = True
     assert len({structure_id(a) for a in [water, *others]}) == 6
-    np.testing.assert_array_equal(duplicates(["a", "b", "a", "c", "b", "a"]), [2, 4, 5])
 
 
 def test_validation_of_periodic_structures() -> None:
@@ -224,19 +221,3 @@ def test_a_full_disk_is_an_error_that_says_so() -> None:
     error = write_error(Path("x"), OSError(28, "No space left on device"))
     assert isinstance(error, SurveyorError)
     assert "the disk is full: could not write x" in str(error)
-
-
-def test_splits_keep_groups_together() -> None:
-    frames = rattled(40, seed=0)
-    first, second = split_by_group(frames, 0.3, seed=1)
-    assert not {frames[i].info["reaction"] for i in first} & {frames[i].info["reaction"] for i in second}
-    assert sorted([*first, *second]) == list(range(40))
-    assert len(second) >= 12
-    again = split_by_group(frames, 0.3, seed=1)
-    np.testing.assert_array_equal(second, again[1])
-    with pytest.raises(StructureError, match="no 'trajectory'"):
-        split_by_group(frames, 0.3, key="trajectory", seed=1)
-    with pytest.raises(StructureError, match="at least two groups"):
-        split_by_group(frames[:1], 0.3, seed=1)
-    with pytest.raises(StructureError, match="split fraction"):
-        split_by_group(frames, 1.5, seed=1)

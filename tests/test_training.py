@@ -50,7 +50,7 @@ def test_no_learning_rate_changes_nothing_but_the_references(
 
 def test_fine_tuning_lowers_the_errors_and_is_seeded(tmp_path: Path, potential: MacePotential) -> None:
     labelled = emt_labelled(rattled(8, seed=0, names=("H2O", "NH3")))
-    tune = FineTuning(FineTuningSettings(updates=60, learning_rate=1e-2, batch_size=64, threads=1))
+    tune = FineTuning(FineTuningSettings(updates=30, learning_rate=2e-2, batch_size=64, threads=1))
     first, again = (
         tune(potential, labelled[:6], labelled[6:], seed=3, workdir=tmp_path / name) for name in ("a", "b")
     )

@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.io import read
 
 from conftest import rattled
-from surveyor.labelling import CalculatorSpec, LocalLabeller, worker
-from surveyor.labelling.keeper import LINUX
+from surveyor.keeper import LINUX
+from surveyor.labelling import CalculatorSpec, EngineLabeller, LocalEngine, worker
 from surveyor.labelling.scratch import FILES, KEPT, KEPT_BYTES, LOG, keep
 from surveyor.structures import structure_id, write_structures
 from surveyor.types import Failure, Labels
@@ -33,8 +33,8 @@ def label(
     folder: Path, act: str, n: int = 1, limit: float | None = None, **settings: str
 ) -> dict[str, Labels | Failure]:
     spec = CalculatorSpec("calculators:Stubborn", {"act": act, **settings})
-    labeller = LocalLabeller(
-        spec, processes=2, spool=folder / "spool", failed=folder / "failed", time_limit=limit
+    labeller = EngineLabeller(
+        spec, LocalEngine(processes=2), spool=folder / "spool", failed=folder / "failed", time_limit=limit
     )
     return dict(labeller({structure_id(a): a for a in rattled(n, 3)}))
 
@@ -211,7 +211,9 @@ def test_relative_files_of_the_settings_are_found_from_the_scratch_folder(
     (tmp_path / "weights.txt").write_text("7")
     spec = CalculatorSpec("calculators:Weighted", {"model": "weights.txt"})
     structures = {structure_id(a): a for a in rattled(1, 3)}
-    (result,) = dict(LocalLabeller(spec, processes=1, spool=tmp_path / "spool")(structures)).values()
+    (result,) = dict(
+        EngineLabeller(spec, LocalEngine(processes=1), spool=tmp_path / "spool")(structures)
+    ).values()
     assert isinstance(result, Labels)
     assert result.energy == 7.0
 
@@ -219,5 +221,7 @@ def test_relative_files_of_the_settings_are_found_from_the_scratch_folder(
 def test_single_atoms_and_empty_messages(tmp_path: Path) -> None:
     spec = CalculatorSpec("calculators:Stubborn", {"act": "raise RuntimeError"})
     atom = Atoms("H")
-    (result,) = dict(LocalLabeller(spec, processes=1, spool=tmp_path)({structure_id(atom): atom})).values()
+    (result,) = dict(
+        EngineLabeller(spec, LocalEngine(processes=1), spool=tmp_path)({structure_id(atom): atom})
+    ).values()
     assert result == Failure("RuntimeError: no message", core_seconds=result.core_seconds)

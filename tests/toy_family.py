@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from surveyor.potentials.base import Batch, Layer
+from surveyor.potentials.fine_tuning import FineTuningSettings
 from surveyor.potentials.graphs import build_graph
 from surveyor.potentials.prediction import fingerprint_of, predictions
 from surveyor.structures import labels_of
@@ -143,8 +144,8 @@ class ToyPotential:
         model.references += torch.tensor([shifts.get(z, 0.0) for z in ELEMENTS])
         return ToyPotential(model)
 
-    def trainer(self, settings: Mapping[str, Any], replay: Sequence[Atoms] = ()) -> Trainer:
-        return Descent(settings["updates"], settings["learning_rate"])
+    def trainer(self, settings: FineTuningSettings, replay: Sequence[Atoms] = ()) -> Trainer:
+        return Descent(settings.updates, settings.learning_rate)
 
 
 class Descent:

@@ -45,7 +45,7 @@ class Forecast:
 
     @property
     def gain(self) -> Float64Array:
-        """Fall of σ a label since the point before, per cent of the start (points,); NaN at the start."""
+        """Fall of σ per label since the point before, per cent of the start (points,); NaN at the start."""
         fall = -100 * np.diff(self.share) / np.diff(self.labels)
         return np.concatenate([[np.nan], fall])
 
@@ -55,14 +55,14 @@ class Forecast:
         Single gains scatter, so they are pooled to gains that never rise, by isotonic regression, first.
 
         Args:
-            min_gain: per cent of the start a label.
+            min_gain: per cent of the start per label.
 
         Raises:
             SelectionError: min_gain is not positive.
         """
         if not min_gain > 0:
             raise SelectionError(
-                f"min-gain = {min_gain}", expected="a positive number, per cent of the start a label"
+                f"min-gain = {min_gain}", expected="a positive number, per cent of the start per label"
             )
         gains = isotonic_regression(-100 * np.diff(self.path), increasing=False).x
         below = np.flatnonzero(gains < min_gain)

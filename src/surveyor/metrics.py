@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.errors import StructureError
+from surveyor.structures.composition import element_offsets, elements_of, shares
 from surveyor.structures.labels import labels_of
 from surveyor.types import Float64Array, Potential
 
@@ -36,38 +37,15 @@ class Errors:
 
 
 def residuals(potential: Potential, structures: Sequence[Atoms]) -> tuple[Float64Array, list[Float64Array]]:
-    """(E − E_ref) / n_atoms of each structure in eV/atom, (n,), and F − F_ref in eV/Å, (n_atoms, 3) each.
+    """Labels minus predictions: (E_ref − E) / n_atoms, (n,) in eV/atom; F_ref − F, (n_atoms, 3) each in eV/Å.
 
     Raises:
         StructureError: a structure is not labelled.
     """
     labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
     pairs = list(zip(potential.predict(structures), labels, strict=True))
-    energy = np.array([(p.energy - q.energy) / len(q.forces) for p, q in pairs])
-    return energy, [p.forces - q.forces for p, q in pairs]
-
-
-def element_offsets(
-    values: Float64Array, structures: Sequence[Atoms], elements: Sequence[int]
-) -> Float64Array:
-    """One constant per element that explains most of some energies per atom.
-
-    min_δ Σ_x [v(x) − Σ_z n_z(x) δ_z / n(x)]²; of all minima the one of least |δ|, so that elements which the
-    structures cannot tell apart share the offset, and absent ones have none.
-
-    | variable | shape            | meaning                              | unit    |
-    |----------|------------------|--------------------------------------|---------|
-    | v        | (structures,)    | energies per atom                    | eV/atom |
-    | n_z, n   |                  | atoms of element z, and of all       |         |
-    | δ        | (elements,)      | offset of each element, the result   | eV      |
-    """
-    offsets, *_ = np.linalg.lstsq(_shares(structures, elements), values, rcond=1e-8)
-    return np.asarray(offsets, dtype=np.float64)
-
-
-def _shares(structures: Sequence[Atoms], elements: Sequence[int]) -> Float64Array:
-    """n_z(x) / n(x), (structures, elements)."""
-    return np.array([[(atoms.numbers == z).mean() for z in elements] for atoms in structures])
+    energy = np.array([(q.energy - p.energy) / len(q.forces) for p, q in pairs])
+    return energy, [q.forces - p.forces for p, q in pairs]
 
 
 def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tuple[float, float]:
@@ -82,8 +60,8 @@ def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tup
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
     energy, force = residuals(potential, structures)
-    elements = sorted({int(z) for atoms in structures for z in atoms.numbers})
-    rest = energy - _shares(structures, elements) @ element_offsets(energy, structures, elements)
+    elements = elements_of(structures)
+    rest = energy - shares(structures, elements) @ element_offsets(energy, structures, elements)
     components = np.concatenate([difference.ravel() for difference in force])
     return 1e3 * float(np.abs(rest).mean()), 1e3 * float(np.abs(components).mean())
 

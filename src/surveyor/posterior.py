@@ -147,7 +147,7 @@ class Posterior:
         if targets.shape != (len(new.values),) or not np.isfinite(targets).all():
             raise FeatureError(
                 f"targets of shape {targets.shape} for {len(new.values)} rows, or not all finite",
-                expected=f"{len(new.values)} finite targets, one a row",
+                expected=f"{len(new.values)} finite targets, one per row",
             )
         if self.moment is None:
             return None

@@ -15,7 +15,7 @@ _SIZE = re.compile(r"atoms(?:\^(\d+(?:\.\d+)?))?")
 
 
 def prices(structures: Iterable[Atoms], cost: str) -> Float64Array:
-    """One positive price a structure (structures,).
+    """One positive price per structure (structures,).
 
     Args:
         cost: `atoms^3` for the cube of the number of atoms, any power likewise; else a key of `info` under

@@ -19,3 +19,14 @@ class Silent:
     def start(self, what: str, total: int | None = None) -> None: ...
     def advance(self, steps: int = 1) -> None: ...
     def finish(self, outcome: str = "") -> None: ...
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that a person would choose."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    shown, unit = seconds / 60, "min"
+    for size, larger in ((60, "h"), (24, "days")):
+        if shown >= 100:
+            shown, unit = shown / size, larger
+    return f"{shown:.1f} {unit}"

@@ -1,10 +1,10 @@
-"""YAML files checked against frozen schemas."""
+"""YAML files checked against frozen settings."""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -176,12 +176,17 @@ def validate(schema: type[Config], content: dict[str, Any], path: Path) -> Confi
 
 def _keys_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     kinds: list[type[BaseModel]] = []  # of a section that comes in kinds: the next part names one
-    for part in location:
+    parts = iter(location)
+    for part in parts:
         if kinds:
             schema = next(kind for kind in kinds if part in get_args(kind.model_fields["kind"].annotation))
             kinds = []
             continue
+        if part not in schema.model_fields:  # which alternative of `Key | text` it is
+            continue
         annotation = schema.model_fields[str(part)].annotation
+        if get_origin(annotation) is dict:
+            next(parts, None)  # the name of an entry
         models = [
             k for k in (annotation, *get_args(annotation)) if isinstance(k, type) and issubclass(k, BaseModel)
         ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from surveyor.benchmark.curves import (
+from surveyor.lab.benchmark.curves import (
     Curves,
     Needed,
-    _needed,
     error_ratio,
     labels_needed,
+    needed,
     ratio_over_tasks,
     reach,
     saving,
@@ -32,27 +32,27 @@ def slow(errors: np.ndarray, target: float) -> Needed:
     return Needed(float(LABELS[-1]), reached=False)
 
 
-def needed(errors: np.ndarray, target: float) -> Needed:
+def first_at(errors: np.ndarray, target: float) -> Needed:
     """The same by the library."""
-    (found,) = _needed(LABELS, errors, np.array([target]))
+    (found,) = needed(LABELS, errors, np.array([target]))
     return found
 
 
 def test_between_points_the_logarithm_of_the_error_is_straight() -> None:
     errors = np.array([100.0, 10.0, 5.0, 1.0])
-    assert needed(errors, 100.0) == Needed(20.0, reached=True)
-    assert needed(errors, 10.0) == Needed(60.0, reached=True)
-    halfway = needed(errors, np.sqrt(100.0 * 10.0))
+    assert first_at(errors, 100.0) == Needed(20.0, reached=True)
+    assert first_at(errors, 10.0) == Needed(60.0, reached=True)
+    halfway = first_at(errors, np.sqrt(100.0 * 10.0))
     assert halfway.labels == pytest.approx(40.0)
-    assert needed(errors, 200.0) == Needed(20.0, reached=True)
+    assert first_at(errors, 200.0) == Needed(20.0, reached=True)
 
 
 def test_a_curve_that_rises_again_has_reached_what_it_reached() -> None:
-    assert needed(np.array([100.0, 10.0, 50.0, 40.0]), 10.0) == Needed(60.0, reached=True)
+    assert first_at(np.array([100.0, 10.0, 50.0, 40.0]), 10.0) == Needed(60.0, reached=True)
 
 
 def test_never_reached_is_a_bound() -> None:
-    assert needed(np.array([100.0, 50.0, 40.0, 30.0]), 10.0) == Needed(140.0, reached=False)
+    assert first_at(np.array([100.0, 50.0, 40.0, 30.0]), 10.0) == Needed(140.0, reached=False)
 
 
 def test_many_curves_at_once_are_the_curves_point_by_point() -> None:
@@ -64,7 +64,7 @@ def test_many_curves_at_once_are_the_curves_point_by_point() -> None:
     found = labels_needed(LABELS, errors, targets)
     np.testing.assert_allclose(found, [[n.labels for n in row] for row in twin], rtol=1e-12)
     for own, row in zip(errors, twin, strict=True):
-        assert [n.reached for n in _needed(LABELS, own, targets)] == [n.reached for n in row]
+        assert [n.reached for n in needed(LABELS, own, targets)] == [n.reached for n in row]
 
 
 def test_targets_span_what_the_baseline_reaches() -> None:

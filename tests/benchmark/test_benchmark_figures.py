@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from surveyor.benchmark import figures
-from surveyor.benchmark.curves import ErrorRatio
+from surveyor.lab.benchmark import figures
+from surveyor.lab.benchmark.curves import ErrorRatio
 
 
 def test_few_curves_all_have_a_look_of_their_own() -> None:

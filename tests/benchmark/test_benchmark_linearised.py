@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from surveyor.benchmark import linearised
-from surveyor.benchmark.linearised import (
+from surveyor import linearised
+from surveyor.errors import FeatureError
+from surveyor.linearised import (
     ENERGY_WEIGHTS,
     NOISES,
     Linearised,
@@ -18,7 +19,6 @@ from surveyor.benchmark.linearised import (
     fit,
     shift_references,
 )
-from surveyor.errors import FeatureError
 
 
 def problem(m: int = 12, dim: int = 30, probes: int = 3, seed: int = 0, noise: float = 0.05) -> Rows:

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from surveyor.benchmark import load_benchmark
-from surveyor.benchmark.grid import RESOLVED, STATE, plan
-from surveyor.benchmark.records import ARCHIVE, RunName, finished, pack, read_runs
 from surveyor.cli import app
 from surveyor.errors import ConfigError, SurveyorError
+from surveyor.lab.benchmark import load_benchmark
+from surveyor.lab.benchmark.grid import RESOLVED, STATE, plan
+from surveyor.lab.benchmark.records import ARCHIVE, RunName, finished, pack, read_runs
 
 NAMES = [
     RunName("ridge", "b-10", "random", 0),

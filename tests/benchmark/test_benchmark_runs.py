@@ -18,18 +18,18 @@ from ase import Atoms
 from typer.testing import CliRunner
 
 from conftest import emt_labelled, rattled
-from surveyor.benchmark import benchmark, load_benchmark
-from surveyor.benchmark.grid import changed, maps_needed, open_results, plan
-from surveyor.benchmark.latent import components, silhouette
-from surveyor.benchmark.maps import principal_axes
-from surveyor.benchmark.records import pack, read_runs
-from surveyor.benchmark.report import write_report
-from surveyor.benchmark.schema import Shortlist
-from surveyor.benchmark.scoring import Scores, Truth, agreement
-from surveyor.benchmark.standard import STRATEGIES
-from surveyor.benchmark.strategies import alarming, outside
 from surveyor.cli import app
 from surveyor.errors import ConfigError, SurveyorError
+from surveyor.lab.benchmark import benchmark, load_benchmark
+from surveyor.lab.benchmark.grid import changed, maps_needed, open_results, plan
+from surveyor.lab.benchmark.latent import components, silhouette
+from surveyor.lab.benchmark.maps import principal_axes
+from surveyor.lab.benchmark.records import pack, read_runs
+from surveyor.lab.benchmark.report import write_report
+from surveyor.lab.benchmark.schema import Shortlist
+from surveyor.lab.benchmark.scoring import Scores, Truth, agreement
+from surveyor.lab.benchmark.standard import STRATEGIES
+from surveyor.lab.benchmark.strategies import alarming, outside
 from surveyor.metrics import errors
 from surveyor.potentials.mace import MacePotential
 from surveyor.structures import write_structures
@@ -260,8 +260,13 @@ def test_what_is_reported_unless_the_file_says_otherwise(tmp_path: Path, model_f
         ({"strategies": {"x": {"rule": "lcmd"}}}, "without features"),
         ({"strategies": {"x": {"rule": "lcmd", "features": "tangnt"}}}, "did you mean 'tangent'"),
         ({"strategies": {"a b": {"rule": "random"}}}, "should match pattern"),
-        ({"tasks": {"x": {"kind": "h2"}}}, "h2-combustion"),
-        ({"tasks": {"x": {"pool": "pool.extxyz", "test": "t.extxyz", "tset": 1}}}, "unknown key 'tset'"),
+        ({"tasks": {"x": {"kind": "h2", "pool": "p.xyz", "test": "t.xyz"}}}, "kind"),
+        ({"tasks": {"x": {"pool": "pool.extxyz", "test": "t.extxyz", "tset": 1}}}, "did you mean 'test'"),
+        (
+            {"tasks": {"x": {"pool": "p.xyz", "test": "t.xyz", "labels": {"calculater": "gfn2-xtb"}}}},
+            "did you mean 'calculator'",
+        ),
+        ({"learners": {"l": {**LINEARISED, "sed": 1}}}, "did you mean 'seeds'"),
         ({"learners": {"l": {**LINEARISED, "strategies": ["rondom"]}}}, "did you mean 'random'"),
         ({"report": {"default": "tangent-lcdm"}}, "report: default = 'tangent-lcdm'"),
         ({"report": {"learner": "fine-tuning"}}, "report: learner = 'fine-tuning'"),

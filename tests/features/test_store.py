@@ -16,9 +16,10 @@ from ase import Atoms
 from conftest import rattled
 from surveyor.errors import FeatureError
 from surveyor.features import Activations, ForceTangent, Tangent
+from surveyor.features.embedding import embed
 from surveyor.features.rows import divided, part_of
 from surveyor.features.scaling import unit_mean_square
-from surveyor.features.store import StoredRows, embed, open_store
+from surveyor.features.store import StoredRows, joined, open_store
 from surveyor.posterior import Posterior
 from surveyor.potentials.mace import MacePotential
 from surveyor.selection import LCMD, FarthestPoint, MaxVariance, Random, TargetVariance, TopK
@@ -138,6 +139,41 @@ def test_rows_that_were_scanned_are_not_read_again() -> None:
     assert sum(block.reads for block in blocks) == 2  # of the first two, for the rows themselves
     with pytest.raises(FeatureError, match="row 7"):
         Features.one_row_each(np.where(np.arange(50)[:, None] == 7, np.nan, stored.values[:]))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone", "empty"])
+def test_damage_is_seen_before_it_is_believed(tmp_path: Path, damage: str) -> None:
+    whole = embed(rattled(7, seed=1), Composition(2), tmp_path / "s.zarr", block=4).features()
+    files = [file for file in sorted((tmp_path / "s.zarr").rglob("*")) if file.is_file()]
+    refused = []
+    for file in files:
+        content = bytearray(file.read_bytes())
+        half = len(content) // 2
+        changed = {"cut": content[:half], "empty": b"", "flipped": bytearray(content)}
+        changed["flipped"][half] ^= 4  # type: ignore[index]
+        if damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(changed[damage])
+        try:
+            found = open_store(tmp_path / "s.zarr").features()
+        except FeatureError:
+            refused.append(file)
+        else:
+            if len(found) == 7:  # a block that went is one that is not there yet
+                np.testing.assert_array_equal(found.values, whole.values)
+        file.write_bytes(content)
+    assert {file for file in files if "c" in file.parts} <= set(refused)
+
+
+def test_parts_of_a_pool_in_memory_and_on_disk_are_one(tmp_path: Path) -> None:
+    stores = [embed(rattled(n, seed=n), Composition(2), tmp_path / f"{n}.zarr", block=4) for n in (5, 9, 2)]
+    memory = joined([store.features() for store in stores])
+    mixed = joined([store.features(in_memory=number != 1) for number, store in enumerate(stores)])
+    assert isinstance(memory.values, np.ndarray)
+    assert isinstance(mixed.values, StoredRows)
+    np.testing.assert_array_equal(mixed.values[:], memory.values)
+    np.testing.assert_array_equal(mixed.owner, memory.owner)
 
 
 def test_a_row_that_overflows_as_it_is_written_is_refused(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import rattled
+from pages import extended  # noqa: F401 - a fixture
 from surveyor import select
 from surveyor.cli import app
 from surveyor.errors import ConfigError
@@ -68,30 +68,17 @@ def test_functions_of_arrays_say_what_they_take() -> None:
     assert "TargetVariance" in str(target_variance.__doc__)
 
 
-@pytest.fixture
-def extended() -> Iterator[None]:
-    """The rules of the page that says how to add one, for the time of a test."""
-    kept = dict(RULES)
-    page = (DOCS / "extending-rule.md").read_text()
-    names: dict[str, object] = {"__name__": "page"}
-    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
-        exec(compile(code, "extending-rule.md", "exec"), names)  # noqa: S102 - the page is ours
-    yield
-    RULES.clear()
-    RULES.update(kept)
-
-
 @pytest.mark.usefixtures("extended")
 def test_a_rule_of_ones_own_goes_through_select(
     potential: MacePotential, model_file: Path, tmp_path: Path
 ) -> None:
     pool, labelled = rattled(20, seed=1), rattled(3, seed=2)
-    picked = select(pool, labelled, potential, 5, features="activations", rule="longest")
+    picked = select(pool, labelled, potential, 5, features="activations", rule="my_rules:Longest")
     scores = picked.batch.scores
     assert scores is not None
     assert (np.diff(scores) <= 0).all()
     with pytest.raises(ConfigError, match="weighs none"):
-        select(pool, labelled, potential, 5, features="activations", rule="longest", cost="atoms^1")
+        select(pool, labelled, potential, 5, features="activations", rule="my_rules:Longest", cost="atoms^1")
 
     plain = select(pool, labelled, potential, 5, features="activations", rule="least-alike")
     assert plain.batch.scores is not None

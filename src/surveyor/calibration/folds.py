@@ -75,7 +75,7 @@ def held_out(
     """
     if residuals is not None and not (residuals.shape == (len(train),) and len(train) == len(train.values)):
         raise FeatureError(
-            f"residuals of shape {residuals.shape} for {len(train.values)} rows", expected="one a row"
+            f"residuals of shape {residuals.shape} for {len(train.values)} rows", expected="one per row"
         )
     count = int(fold.max()) + 1
     std, errors = np.empty((count, len(train))), np.empty((count, len(train)))

@@ -16,7 +16,7 @@ FLOOR = 1e-3
 """Least expected error, as a share of the mean error: errors are divided by it."""
 
 BLOCK = 512
-"""Standard deviations that are looked at together: each needs a number a labelled structure."""
+"""Standard deviations that are looked at together: each needs a number per labelled structure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Calibration:
     |--------|----------|----------|-------------------------------------------------------------|-------|
     | s      | std      | (knots,) | residual standard deviation, ascending                      | |φ|   |
     | e(s)   | error    | (knots,) | expected |error| there, linear in between                   | unit  |
-    | e₋, r  | folds    | (folds,) | one a fold                                                  |       |
+    | e₋, r  | folds    | (folds,) | one per fold                                                |       |
     |        | unit     |          | of the errors, for messages                                 |       |
     |        | level    |          | at which the coverage was measured                          |       |
     |        | inside   | (n,)     | whether a structure's error is inside what the other folds say |   |
@@ -92,7 +92,7 @@ class Calibration:
             wanted = np.broadcast_to(wanted, (len(self.folds), len(wanted)))
         if wanted.ndim != 2 or len(wanted) != len(self.folds):
             raise FeatureError(
-                f"stds of shape {wanted.shape}", expected=f"({len(self.folds)}, n): one row a fold"
+                f"stds of shape {wanted.shape}", expected=f"({len(self.folds)}, n): one row per fold"
             )
         return _half_width(self.folds, wanted, self.level if level is None else level)
 

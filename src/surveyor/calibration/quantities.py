@@ -42,17 +42,13 @@ class Calibrations:
     forces: Calibration
     without: tuple[Posterior, ...]
 
-    def half_widths(
-        self, features: Features, level: float | None = None
-    ) -> tuple[Float64Array, Float64Array]:
+    def half_widths(self, features: Features) -> tuple[Float64Array, Float64Array]:
         """Half widths of the intervals of every structure (n,): energy in meV/atom, forces in meV/Å."""
         stds = np.array([posterior.structure_std(features) for posterior in self.without])
-        return self.energy.half_width(stds, level), self.forces.half_width(stds, level)
+        return self.energy.half_width(stds), self.forces.half_width(stds)
 
 
-def calibrate_both(
-    train: Features, known: KnownErrors, *, noise: float, folds: int = 5, level: float = 0.8, seed: int = 0
-) -> Calibrations:
+def calibrate_both(train: Features, known: KnownErrors, *, noise: float, seed: int = 0) -> Calibrations:
     """Energies and forces from the same folds; see `fit_calibration`.
 
     Energy errors are those of the linearised learner that has the other folds as labels, so that they fall as
@@ -63,13 +59,13 @@ def calibrate_both(
         StructureError: fewer than 20 structures, or fewer than three groups.
         FeatureError: errors that do not fit the structures, or are negative or not finite.
     """
-    fold = assign_folds(len(train), folds=folds, seed=seed, groups=known.groups)
+    fold = assign_folds(len(train), seed=seed, groups=known.groups)
     residuals = known.energy if len(train.values) == len(train) else None
     std, learned = held_out(train, fold, noise=noise, residuals=residuals)
     energy = np.abs(known.energy) if learned is None else learned
     numbers = range(int(fold.max()) + 1)
     return Calibrations(
-        fit_calibration(std, energy, fold, level=level, unit="meV/atom"),
-        fit_calibration(std, known.forces, fold, level=level, unit="meV/Å"),
+        fit_calibration(std, energy, fold, unit="meV/atom"),
+        fit_calibration(std, known.forces, fold, unit="meV/Å"),
         tuple(Posterior.fit(train.take(np.flatnonzero(fold != number)), noise=noise) for number in numbers),
     )

@@ -5,6 +5,7 @@ from surveyor.campaign.control import Control
 from surveyor.campaign.lock import CampaignLock
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import CampaignRecord, RoundRecord, read_campaign
+from surveyor.campaign.running import Outcome, run
 from surveyor.campaign.stopping import Stopping
 from surveyor.labelling.rules import LabelRules
 
@@ -14,8 +15,10 @@ __all__ = [
     "CampaignRecord",
     "Control",
     "LabelRules",
+    "Outcome",
     "Plan",
     "RoundRecord",
     "Stopping",
     "read_campaign",
+    "run",
 ]

@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
-from surveyor.acquisition import Batch, Featurised, acquire, featurise
+from surveyor.acquisition import Batch, acquire
+from surveyor.campaign.arm import Arm
 from surveyor.campaign.candidates import CandidatePool
-from surveyor.campaign.evaluation import residual_std, round_record
-from surveyor.campaign.extension import POOL, read_extensions
+from surveyor.campaign.evaluation import residual_std, test_figures
 from surveyor.campaign.forgetting import forgetting
 from surveyor.campaign.given import Given
-from surveyor.campaign.latent_map import read_map, write_map
-from surveyor.campaign.own_potentials import MODEL, open_own, save_own, training_record
+from surveyor.campaign.latent_map import write_map
+from surveyor.campaign.own_potentials import said_of_correction
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import (
     SCHEMA,
     STATE,
+    CampaignRecord,
     RoundRecord,
     core_hours,
-    keep_settings,
     read_campaign,
     read_picks,
     round_folder,
     training_settings,
     wall_hours,
     write_json,
+    write_metrics,
     write_round,
 )
-from surveyor.campaign.validation import split_validation
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
-from surveyor.labelling.rules import Harvest, harvest, screen, settled
-from surveyor.metrics import errors
+from surveyor.labelling.rules import Harvest, harvest
 from surveyor.progress import Progress, Silent
 from surveyor.structures.writing import write_structures
 from surveyor.types import Failure, Labeller, Labels, Potential
@@ -68,57 +65,58 @@ class Campaign:
     def __init__(self, folder: Path, plan: Plan, method: str, *, progress: Progress | None = None) -> None:
         self.folder = folder
         self.plan = plan
+        self.method = method
         self.progress = progress or Silent()
-        self._claim(method)
-        self.ledger = Ledger(folder / "labels", method, paid=read_campaign(folder).paid)
+        record = self._begun()
+        self._rounds = list(record.rounds)
+        self.ledger = Ledger(folder / "labels", method, paid=record.paid)
+        self.arm = Arm(plan, self.ledger, folder / "rounds", self.progress)
         self.given = Given(folder, plan)
-        self._pool = CandidatePool(self.given.pool, self.given.start, plan.feature_map, self.progress)
-        self._waiting: dict[str, Atoms] = {}
-        self._proved: set[str] = set()
-        self._seconds: dict[str, float] = {}
+        self.pool = CandidatePool(self.given, self.progress)
+        self._picked: tuple[int, dict[str, Atoms]] | None = None
 
-    def _claim(self, method: str) -> None:
+    def _begun(self) -> CampaignRecord:
+        """The folder, begun now or as it was left."""
+        now = {"method": self.method, "potential": self.plan.potential.fingerprint}
         if not (self.folder / STATE).is_file():
-            fingerprint = self.plan.potential.fingerprint
-            write_json(self.folder / STATE, {"schema": SCHEMA, "method": method, "potential": fingerprint})
-            return
-        state = read_campaign(self.folder).state
-        model = self.plan.paths.get("model", "the model")
-        for key, now, what in (
-            ("method", method, "the labelling method"),
-            ("potential", self.plan.potential.fingerprint, str(model)),
-        ):
-            if state[key] != now:
+            write_json(self.folder / STATE, {"schema": SCHEMA, **now})
+        record = read_campaign(self.folder)
+        what = {
+            "method": "the labelling method",
+            "potential": str(self.plan.paths.get("model", "the model")),
+        }
+        for key, value in now.items():
+            if record.state[key] != value:
                 raise CampaignError(
-                    f"the campaign {self.folder} was started with {key} {state[key]}, "
-                    f"now it is {now} ({what})",
+                    f"the campaign {self.folder} was started with {key} {record.state[key]}, "
+                    f"now it is {value} ({what[key]})",
                     expected="one labelling method and one pretrained potential a campaign",
                     todo="restore the settings and package versions, or start a campaign in another folder",
                 )
+        return record
 
     @cached_property
     def references(self) -> dict[int, float]:
         """Reference energies from isolated atoms; empty where they are fitted to the labels."""
-        return self.given.references(self._pool.elements)
+        return self.given.references(self.pool.elements)
 
     @property
     def rounds(self) -> tuple[RoundRecord, ...]:
         """The finished rounds."""
-        return read_campaign(self.folder).rounds
+        return tuple(self._rounds)
 
     @property
     def number(self) -> int:
         """Number of the round in progress."""
-        return len(self.rounds)
+        return len(self._rounds)
 
     @property
     def stopped(self) -> str | None:
         """Why the campaign has ended, or None; limits that were changed since count at once."""
-        rounds = self.rounds
-        if not rounds:
+        if not self._rounds:
             return None
-        last = rounds[-1]
-        grown = any(e.kind == POOL and e.round > last.number for e in read_extensions(self.folder))
+        last = self._rounds[-1]
+        grown = any(added.round > last.number for added in self.given.added_to_pool)
         return POOL_USED_UP if last.stopped == POOL_USED_UP and not grown else self._limit(last)
 
     # ---- the loop ---------------------------------------------------------------------------------
@@ -127,32 +125,13 @@ class Campaign:
         """One whole round: ask, label, tell, advance."""
         todo = self.ask()
         if todo:
-            with self._stage("labelling", len(todo)):
-                while due := self._due():
-                    for name, result in labeller(due):
-                        self.tell(name, result)
-                        if self._settled(name):
-                            self.progress.advance()
+            with self.arm.stage(self.number, "labelling", len(todo)):
+                self.arm.label(todo, labeller)
         return self.advance()
-
-    def _due(self) -> dict[str, Atoms]:
-        """What is to be labelled next; where all that is left has failed before, after the pause for that."""
-        todo = self.ask()
-        due = {name: self.plan.label_rules.retries.due(self.ledger.attempts(name)) for name in todo}
-        first = min(due.values(), default=0.0)
-        time.sleep(max(0.0, first - time.time()))
-        return {name: atoms for name, atoms in todo.items() if due[name] <= max(first, time.time())}
 
     def ask(self) -> dict[str, Atoms]:
         """The structures of this round that still lack a label; makes the selection if there is none."""
-        number = self.number
-        if number == 0:
-            return {}
-        missing = {name: index for name, index in self._chosen(number).items() if not self._settled(name)}
-        self._waiting = self._pool.take(missing)
-        self.ledger.prove({name: a for name, a in self._waiting.items() if name not in self._proved})
-        self._proved.update(self._waiting)
-        return dict(self._waiting)
+        return self.arm.ask(self._batch())
 
     def tell(self, name: str, result: Labels | Failure) -> None:
         """Write a result to the journal at once.
@@ -160,14 +139,8 @@ class Campaign:
         Raises:
             CampaignError: the structure was not asked for.
         """
-        if name not in self._waiting and name not in self.ask():
-            if self._settled(name):
-                return
-            raise CampaignError(f"label {name} was not asked for", expected="an id that ask() returned")
-        if isinstance(result, Failure):
-            self.ledger.append_failure(name, result)
-        else:
-            self.ledger.append(name, self._waiting[name], result)
+        self.ask()
+        self.arm.tell(name, result)
 
     def advance(self) -> RoundRecord:
         """Train on all labels, evaluate, and close the round.
@@ -175,159 +148,119 @@ class Campaign:
         Raises:
             CampaignError: labels of this round are missing, or all of them failed.
         """
-        number = self.number
-        came = Harvest() if number == 0 else self._harvest(number)
-        _ = self._pool.featurised  # a stage of its own, before the others are timed
+        number, arm = self.number, self.arm
+        came = self._harvest(number)
+        _ = self.pool.featurised  # a stage of its own, before the others are timed
         _ = self.references  # said before anything is paid for
         self._keep_map()
         labelled = self._labelled()
-        potential = self._before() if number == 0 else self._train(number, labelled)
-        with self._stage("evaluation"):
-            record = self._evaluate(number, potential, labelled, came)
-            record = replace(
-                record,
-                training_settings=training_settings(self.folder, number),
-                forgetting=self._forgetting(number, potential),
-            )
+        potential = arm.train(number, labelled, self.references) if number else self._before()
+        with arm.stage(number, "evaluation"):
+            record = self._evaluate(potential, labelled, came)
         write_round(self.folder, record)
-        self._seconds = {}
+        self._rounds.append(record)
+        arm.seconds.clear()
         return record
+
+    def amend(self, record: RoundRecord) -> None:
+        """Put another record in the place of that of a finished round."""
+        write_metrics(self.folder, record)
+        self._rounds[record.number] = record
 
     # ---- parts of a round -------------------------------------------------------------------------
 
     def _labelled(self) -> dict[str, Atoms]:
         return {**self.given.start, **self.ledger.trusted}
 
-    def _settled(self, name: str) -> bool:
-        return settled(self.ledger, self.plan.label_rules, name)
-
     def _untouchable(self) -> set[str]:
         """Structures that are not picked: their label failed or is in quarantine, near copies, lone atoms."""
         held = {*self.ledger.failures, *self.ledger.quarantined}
-        return held | self._pool.isolated | self._pool.copies
+        return held | self.pool.isolated | self.pool.copies
 
-    def _chosen(self, number: int) -> dict[str, int]:
-        """id → pool index of the round's picks, without those of which somebody has added a label since."""
-        path = round_folder(self.folder, number) / "selection.json"
-        if not path.is_file():
-            self._select(number, path)
-        return {name: index for name, index in read_picks(path).items() if name not in self.given.start}
+    def _batch(self) -> dict[str, Atoms]:
+        """The round's picks by id, without those of which somebody has added a label since."""
+        if self.number == 0:
+            return {}
+        if self._picked is None or self._picked[0] != self.number:
+            path = round_folder(self.folder, self.number) / "selection.json"
+            picks = self.pool.take(read_picks(path)) if path.is_file() else self._select(path)
+            left = {name: atoms for name, atoms in picks.items() if name not in self.given.start}
+            self._picked = self.number, left
+        return self._picked[1]
 
-    def _select(self, number: int, path: Path) -> None:
-        left = self._pool.left({*self._labelled(), *self._untouchable()})
+    def _select(self, path: Path) -> dict[str, Atoms]:
+        left = self.pool.left({*self._labelled(), *self._untouchable()})
         size = self.plan.stopping.batch(self.plan.batch, len(self.ledger))
-        with self._stage("selection"):
-            batch = self._acquire(number, min(size, left))
-        picks = [asdict(pick) for pick in batch.picks]
-        chosen = self._pool.take({pick.id: pick.index for pick in batch.picks})
+        with self.arm.stage(self.number, "selection"):
+            batch = self._acquire(self.number, min(size, left))
+        chosen = self.pool.take({pick.id: pick.index for pick in batch.picks})
         write_structures(path.with_name("picks.extxyz"), chosen.values())
+        picks = [asdict(pick) for pick in batch.picks]
         write_json(path, {"picks": picks, "stopped": batch.stopped.value})
+        return chosen
 
     def _acquire(self, number: int, size: int, *, n_forecast: int = 0) -> Batch:
         """The batch of a round, given the labels so far."""
         return acquire(
-            self._pool.featurised,
-            self._pool.features_of(self._labelled()),
+            self.pool.featurised,
+            self.pool.features_of(self._labelled()),
             size,
             self.plan.rule,
             noise=self.plan.noise,
             seed=self.plan.seed + number,
-            target=self._target,
+            target=self.pool.target,
             exclude=self._untouchable(),
             n_forecast=n_forecast,
         )
 
     def _harvest(self, number: int) -> Harvest:
         """What came of the round's batch, once the suspicious labels are held back."""
-        batch, rules = self._chosen(number), self.plan.label_rules
+        batch = self._batch()
         if not batch:
             return Harvest()
-        if all(self._settled(name) for name in batch):
-            screen(self.ledger, rules, self.given.start, batch)
-        return harvest(self.ledger, rules, number, batch)
+        if all(self.arm.settled(name) for name in batch):
+            self.arm.screen(self.given.start, batch)
+        return harvest(self.ledger, self.plan.label_rules, number, batch)
 
     def _before(self) -> Potential:
         """The pretrained potential; its energies are comparable once its references are re-fitted."""
-        if not self.given.start:
-            return self.plan.potential
-        return self.plan.shift_references(self.plan.potential, list(self.given.start.values()))
+        from surveyor.potentials.references import shifted_to
 
-    def _train(self, number: int, labelled: dict[str, Atoms]) -> Potential:
-        folder = round_folder(self.folder, number)
-        if (folder / MODEL).is_file():
-            self._seconds["training"] = float(training_record(folder).get("seconds", 0.0))
-            return open_own(folder, self.plan.open_potential)
-        train, valid = split_validation(labelled, self.plan.valid_fraction, self.plan.seed)
-        write_structures(folder / "train.extxyz", [*train, *valid])
-        with self._stage("training"):
-            potential = self.plan.trainer(
-                self._origin(number),
-                train,
-                valid,
-                seed=self.plan.seed + number,
-                workdir=folder / "training",
-                references=self.references,
-            )
-        keep_settings(folder / "training", folder)
-        save_own(potential, folder, {"seconds": self._seconds["training"]})
-        shutil.rmtree(folder / "training", ignore_errors=True)
-        return potential
+        start = list(self.given.start.values())
+        return shifted_to(self.plan.potential, start) if start else self.plan.potential
 
-    def _origin(self, number: int) -> Potential:
-        """The potential that the round's training starts from."""
-        if not self.plan.continued or number == 1:
-            return self.plan.potential
-        return open_own(round_folder(self.folder, number - 1), self.plan.open_potential)
-
-    def _forgetting(self, number: int, potential: Potential) -> dict[str, dict[str, float]]:
-        tuned = potential if number else None
-        return forgetting(self.plan.potential, tuned, self.plan.generic, self.rounds)
-
-    @cached_property
-    def _target(self) -> Featurised | None:
-        return featurise(self.plan.target, self.plan.feature_map) if self.plan.target else None
-
-    @cached_property
-    def _test(self) -> Featurised:
-        return featurise(self.plan.test, self.plan.feature_map)
-
-    def _evaluate(
-        self, number: int, potential: Potential, labelled: dict[str, Atoms], came: Harvest
-    ) -> RoundRecord:
-        found, std = None, None
-        if self.plan.test:
-            found = errors(potential, self.plan.test)
-            known = self._pool.features_of(labelled)
-            std = residual_std(self._pool.featurised, known, self._test, noise=self.plan.noise)
+    def _evaluate(self, potential: Potential, labelled: Mapping[str, Atoms], came: Harvest) -> RoundRecord:
+        number, arm, plan = self.number, self.arm, self.plan
+        figures: dict[str, Any] = {}
+        if plan.test:
+            known = self.pool.features_of(labelled)
+            std = residual_std(self.pool.featurised, known, self.pool.test, noise=plan.noise)
+            figures = test_figures(arm.evaluate(potential), std)
         costs = {
             "labelling": round(came.core_seconds, 2),
-            "training": round(self._seconds.get("training", 0.0) * self.plan.training_cores, 2),
+            "training": round(arm.seconds.get("training", 0.0) * plan.training_cores, 2),
         }
-        record = replace(
-            round_record(
-                number,
-                labels=len(labelled),
-                paid=len(self.ledger),
-                failed=came.failed,
-                found=found,
-                std=std,
-                seconds=self._seconds,
-                stopped=None,
-            ),
+        record = RoundRecord(
+            number,
+            labels=len(labelled),
+            paid=len(self.ledger),
+            failed=came.failed,
+            **figures,
+            training_settings=training_settings(self.folder, number),
+            forgetting=forgetting(plan.potential, potential if number else None, plan.generic, self._rounds),
+            seconds={stage: round(value, 2) for stage, value in arm.seconds.items()},
             quarantined=came.quarantined,
             core_seconds=costs if number else {},
-            notes=list(came.notes),
+            notes=[*came.notes, *said_of_correction(arm.folder(number))],
         )
-        left = self._pool.left({*labelled, *self._untouchable()})
-        if left == 0:
-            return replace(record, stopped=self._limit(record) or POOL_USED_UP)
-        if self.plan.stopping.min_gain is not None and self._limit(record) is None:
+        left = self.pool.left({*labelled, *self._untouchable()})
+        if left and plan.stopping.min_gain is not None and self._limit(record) is None:
             record = replace(record, predicted_gain=self._predicted_gain(number + 1, left))
-        return replace(record, stopped=self._limit(record))
+        return replace(record, stopped=self._limit(record) or (None if left else POOL_USED_UP))
 
     def _limit(self, record: RoundRecord) -> str | None:
         """Which limit this round, the last one, has reached."""
-        rounds = (*self.rounds[: record.number], record)
+        rounds = (*self._rounds[: record.number], record)
         return self.plan.stopping.reason(
             rounds=record.number,
             labels=record.paid,
@@ -345,26 +278,12 @@ class Campaign:
         assert outlook is not None  # noqa: S101
         return float(100 * (1 - outlook.path[-1]) / size)
 
-    @contextmanager
-    def _stage(self, name: str, total: int | None = None) -> Iterator[None]:
-        self.progress.start(f"round {self.number}: {name}", total)
-        begin = time.perf_counter()
-        yield
-        self._seconds[name] = time.perf_counter() - begin
-        self.progress.finish()
-
     def _keep_map(self) -> None:
-        """Write where all structures lie, for the report, unless that was done already for these."""
-        found = read_map(self.folder)
-        if found is not None and (len(found.pool), len(found.start)) == (
-            len(self._pool.featurised),
-            len(self.given.start),
-        ):
-            return
-        start = self._pool.features_of(self.given.start)
+        """Where all structures lie, for the report."""
+        start = self.pool.features_of(self.given.start)
         structures = {
             "pool": self.given.pool,
             "start": [self.given.start[name] for name in start.ids],
             "test": self.plan.test,
         }
-        write_map(self.folder, self._pool.featurised, start, self._test, structures, seed=self.plan.seed)
+        write_map(self.folder, self.pool.featurised, start, self.pool.test, structures, seed=self.plan.seed)

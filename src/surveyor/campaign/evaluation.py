@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from surveyor.acquisition import Featurised
-from surveyor.campaign.records import RoundRecord
 from surveyor.features.scaling import unit_mean_square
 from surveyor.metrics import Errors
 from surveyor.posterior import Posterior
@@ -25,35 +26,16 @@ def pearson(a: Float64Array, b: Float64Array) -> float | None:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def round_record(
-    number: int,
-    *,
-    labels: int,
-    paid: int,
-    failed: int,
-    found: Errors | None,
-    std: Float64Array | None,
-    seconds: dict[str, float],
-    stopped: str | None,
-) -> RoundRecord:
-    """The record of a round, with or without test structures."""
-    rounded = {stage: round(value, 2) for stage, value in seconds.items()}
-    if found is None or std is None:
-        return RoundRecord(number, labels, paid, failed, seconds=rounded, stopped=stopped)
-    return RoundRecord(
-        number=number,
-        labels=labels,
-        paid=paid,
-        failed=failed,
-        energy_mae=found.energy_mae,
-        energy_rmse=found.energy_rmse,
-        force_mae=found.force_mae,
-        force_rmse=found.force_rmse,
-        pearson_energy=pearson(std, found.energy_each),
-        pearson_force=pearson(std, found.force_each),
-        std=std.tolist(),
-        energy_each=found.energy_each.tolist(),
-        force_each=found.force_each.tolist(),
-        seconds=rounded,
-        stopped=stopped,
-    )
+def test_figures(found: Errors, std: Float64Array) -> dict[str, Any]:
+    """What a round's record says of its test structures."""
+    return {
+        "energy_mae": found.energy_mae,
+        "energy_rmse": found.energy_rmse,
+        "force_mae": found.force_mae,
+        "force_rmse": found.force_rmse,
+        "pearson_energy": pearson(std, found.energy_each),
+        "pearson_force": pearson(std, found.force_each),
+        "std": std.tolist(),
+        "energy_each": found.energy_each.tolist(),
+        "force_each": found.force_each.tolist(),
+    }

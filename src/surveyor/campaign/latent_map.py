@@ -90,6 +90,8 @@ def write_map(
 ) -> None:
     """Write the coordinates of all structures, and a seeded sample of the structures themselves.
 
+    A map that is there and of as many pool and start structures is left alone.
+
     Args:
         folder: of the campaign.
         structures: under `pool`, `start` and `test`, in the order of the features.
@@ -98,6 +100,9 @@ def write_map(
     Raises:
         SurveyorError: the files cannot be written.
     """
+    there = read_map(folder)
+    if there is not None and (len(there.pool), len(there.start)) == (len(pool), len(start)):
+        return
     rng = np.random.default_rng(seed)
     parts = {"pool": pool, "start": start, "test": test}
     rows = {name: _first_rows(part.features) for name, part in parts.items()}

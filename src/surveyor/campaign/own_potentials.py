@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from surveyor.campaign.records import read_json, write_json
 from surveyor.errors import CampaignError, notice
-from surveyor.potentials.opening import checksum
+from surveyor.potentials.opening import checksum, open_potential
 from surveyor.types import Potential
+
+if TYPE_CHECKING:
+    from surveyor.learner.choice import Choice
 
 TRAINING = "training.json"
 MODEL = "potential.model"
+CORRECTION = "correction.json"
+CORRECTED = "potential.tangent"
 RESTORE = "restore it from a copy"
 
 
@@ -48,13 +53,65 @@ def open_own(folder: Path, opener: Callable[[Path], Potential]) -> Potential:
     return opener(path)
 
 
+def save_correction(choice: Choice, folder: Path) -> None:
+    """Keep what was found of a tangent correction, and the corrected potential where it is used."""
+    record: dict[str, Any] = {
+        "chosen": choice.chosen,
+        "held_out": choice.held_out,
+        "errors": {
+            name: {"energy_mae": energy, "force_mae": force}
+            for name, (energy, force) in choice.errors.items()
+        },
+        "says": str(choice),
+        "sha256": None,
+    }
+    if choice.chosen != "none":
+        choice.potential.save(folder / CORRECTED)
+        record["sha256"] = checksum(folder / CORRECTED)
+    write_json(folder / CORRECTION, record)
+
+
+def open_correction(folder: Path, tuned: Potential, device: str | None) -> Potential:
+    """The potential of a round with the correction that was kept, or as it is where none was.
+
+    Raises:
+        CampaignError: the correction's file is not the one that was saved.
+    """
+    recorded = correction_record(folder)
+    if recorded.get("chosen") == "none":
+        return tuned
+    path = folder / CORRECTED
+    if not path.is_file() or checksum(path) != recorded.get("sha256"):
+        raise CampaignError(
+            f"{path} is not the file that this campaign saved", expected="an untouched file", todo=RESTORE
+        )
+    return open_potential(f"tangent:{path}", device)
+
+
+def correction_record(folder: Path) -> dict[str, Any]:
+    """What stands in the `correction.json` of a round; empty where no correction was tried.
+
+    Raises:
+        CampaignError: it is damaged.
+    """
+    return _record(folder / CORRECTION)
+
+
+def said_of_correction(folder: Path) -> list[str]:
+    """The sentence about the tangent correction of a round; none where none was tried."""
+    return [str(says) for says in (correction_record(folder).get("says"),) if says]
+
+
 def training_record(folder: Path) -> dict[str, Any]:
     """What stands in the `training.json` of a round; empty where there is none.
 
     Raises:
         CampaignError: it is damaged.
     """
-    path = folder / TRAINING
+    return _record(folder / TRAINING)
+
+
+def _record(path: Path) -> dict[str, Any]:
     content = read_json(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise CampaignError(

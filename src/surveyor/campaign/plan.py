@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ase import Atoms
 
@@ -12,7 +13,11 @@ from surveyor.acquisition import Rule
 from surveyor.campaign.inputs import Source
 from surveyor.campaign.stopping import Stopping
 from surveyor.labelling.rules import LabelRules
-from surveyor.types import FeatureMap, Potential, Trainer
+from surveyor.types import Potential, Trainer
+
+if TYPE_CHECKING:
+    from surveyor.features.store import StorableFeatureMap
+    from surveyor.learner.settings import TangentSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +27,13 @@ class Plan:
     | field            | meaning                                                                        |
     |------------------|--------------------------------------------------------------------------------|
     | potential        | the pretrained potential                                                       |
-    | open_potential   | opens a potential that an earlier round saved                                  |
-    | shift_references | the potential with reference energies re-fitted to labelled structures         |
     | feature_map      | of the pretrained potential, the same in every round                           |
     | rule             | makes the selector                                                             |
     | noise            | λ of the posterior, as a share of the pool's mean squared feature norm         |
     | batch            | picks a round                                                                  |
     | trainer          | fine-tuning                                                                    |
-    | pool             | unlabelled structures; iterated more than once                                 |
+    | correction       | of a tangent correction that is tried after each training; None: none is tried  |
+    | pool             | unlabelled structures; iterated once a round                                   |
     | start            | structures that are labelled already                                           |
     | isolated         | labelled isolated atoms: reference energies, where they cover the elements     |
     | test             | labelled structures that are never trained on                                  |
@@ -42,13 +46,12 @@ class Plan:
     | label_rules      | retries, quarantine, and how many labels a round needs                         |
     | training_cores   | cores that training uses, for the accounts                                     |
     | valid_fraction   | share of the labelled structures that chooses the best epoch instead of training |
+    | device           | on which the potentials of earlier rounds are opened; None: the family's choice |
     | seed             | of everything random                                                           |
     """
 
     potential: Potential
-    open_potential: Callable[[Path], Potential]
-    shift_references: Callable[[Potential, Sequence[Atoms]], Potential]
-    feature_map: FeatureMap
+    feature_map: StorableFeatureMap
     rule: Rule
     noise: float
     batch: int
@@ -63,10 +66,18 @@ class Plan:
     paths: Mapping[str, Path] = field(default_factory=dict)
     continued: bool = False
     stopping: Stopping = field(default_factory=Stopping)
-    label_rules: LabelRules = field(default_factory=LabelRules)
+    label_rules: LabelRules = field(default_factory=lambda: LabelRules(retries=0))
     training_cores: int = 1
     valid_fraction: float = 0.1
+    correction: TangentSettings | None = None
+    device: str | None = None
     seed: int = 0
+
+    def open_potential(self, path: Path) -> Potential:
+        """A potential that an earlier round saved, opened by the family of the pretrained one."""
+        from surveyor.potentials import open_potential
+
+        return open_potential(f"{self.potential.family}:{path}", self.device)
 
     @property
     def sources(self) -> dict[str, Source]:

@@ -217,9 +217,15 @@ def training_settings(folder: Path, number: int) -> dict[str, Any]:
 
 def write_round(folder: Path, record: RoundRecord) -> None:
     """Write the metrics, then the mark that the round is complete."""
-    target = round_folder(folder, record.number)
-    write_json(target / "metrics.json", asdict(record))
-    atomic_write(target / DONE, lambda file: file.write(f"round {record.number}\n"))
+    write_metrics(folder, record)
+    atomic_write(
+        round_folder(folder, record.number) / DONE, lambda file: file.write(f"round {record.number}\n")
+    )
+
+
+def write_metrics(folder: Path, record: RoundRecord) -> None:
+    """What a round knows about itself."""
+    write_json(round_folder(folder, record.number) / "metrics.json", asdict(record))
 
 
 def read_campaign(folder: Path) -> CampaignRecord:

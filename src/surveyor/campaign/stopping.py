@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import PositiveFloat, PositiveInt
+
+from surveyor.settings import Settings
 
 
-@dataclass(frozen=True)
-class Stopping:
+class Stopping(Settings):
     """Limits; the first that is reached ends the campaign. None means no limit.
 
     | field      | reached when                                            | unit     |
@@ -23,13 +24,13 @@ class Stopping:
     Both target errors must be reached where both are given.
     """
 
-    rounds: int | None = None
-    labels: int | None = None
-    energy_mae: float | None = None
-    force_mae: float | None = None
-    core_hours: float | None = None
-    wall_hours: float | None = None
-    min_gain: float | None = None
+    rounds: PositiveInt | None = 5
+    labels: PositiveInt | None = None
+    energy_mae: PositiveFloat | None = None
+    force_mae: PositiveFloat | None = None
+    core_hours: PositiveFloat | None = None
+    wall_hours: PositiveFloat | None = None
+    min_gain: PositiveFloat | None = None
 
     def reason(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 from ase import Atoms
 
 from surveyor.campaign.candidates import structures_at
-from surveyor.campaign.extension import extended_pool, own_labels
+from surveyor.campaign.extension import LABELS, extended_pool, labels_in, read_extensions
 from surveyor.campaign.records import read_campaign, read_picks, round_folder
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
@@ -30,7 +30,8 @@ def waiting(folder: Path, pool: Iterable[Atoms]) -> dict[str, Atoms]:
             todo="surveyor run its campaign file first",
         )
     ledger = Ledger(folder / "labels", str(record.state["method"]), read_only=True)
-    given = {structure_id(atoms) for atoms in own_labels(folder).structures}
+    added = (labels_in(folder, entry) for entry in read_extensions(folder) if entry.kind == LABELS)
+    given = {structure_id(atoms) for frames in added for atoms in frames.structures}
     settled = {*ledger.structures, *ledger.failures, *given}
     left = {name: index for name, index in read_picks(path).items() if name not in settled}
     return structures_at(extended_pool(folder, pool), left)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 import typer
 
-from surveyor.cli.benchmark import benchmark
 from surveyor.cli.campaign import report, run, status
 from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
 from surveyor.cli.extend import extend
 from surveyor.cli.label import app as label
 from surveyor.cli.options import ListsRules
-from surveyor.cli.pretrain import pretrain
 from surveyor.cli.select import select
+
+GROUP = "surveyor.commands"
+"""The group of entry points through which commands beside the instrument's own, the lab's, join it."""
 
 app = typer.Typer(
     name="surveyor",
@@ -42,6 +45,14 @@ app.command()(run)
 app.command()(status)
 app.command()(report)
 app.command()(extend)
-app.command()(pretrain)
 app.command()(doctor)
-app.add_typer(benchmark)
+for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+    try:
+        found = entry.load()
+    except ImportError as error:  # somebody else's broken package must not keep people from their campaigns
+        typer.echo(f"no `surveyor {entry.name}`: {entry.value} cannot be imported: {error}", err=True)
+        continue
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=entry.name)
+    else:
+        app.command(name=entry.name)(found)

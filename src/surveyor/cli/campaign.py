@@ -17,7 +17,6 @@ from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
     from surveyor.campaign import RoundRecord
-    from surveyor.types import Labeller
 
 Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
 
@@ -35,61 +34,36 @@ def run(
     Example: surveyor run examples/reactions/campaign.yaml -o campaign
     """
     with guarded():
-        from surveyor.campaign import Campaign, CampaignLock, Control
+        from surveyor.campaign import run as run_campaign
         from surveyor.config import build_labeller, build_plan, load_campaign
         from surveyor.config.resume import check_config, keep_config
-        from surveyor.labelling.manual import LabelsAwaitedError
 
         settings = load_campaign(config)
         target = folder or config.with_suffix("")
-        with CampaignLock(target):
-            check_config(settings, target)
-            progress = make_progress()
-            labeller = _as_begun(target, build_labeller(settings.labels, target, settings.engine))
-            campaign = Campaign(target, build_plan(settings), labeller.method, progress=progress)
-            keep_config(settings, target)
-            control = None
-            if settings.control is not None:
-                control = Control(campaign, labeller.method, every=settings.control.every)
-            try:
-                if control is not None:
-                    control.catch_up(labeller)
-                while campaign.stopped is None:
-                    if control is not None:
-                        control.lend()
-                    record = campaign.step(labeller)
-                    typer.echo(_line(record), err=True)
-                    for note in record.notes:
-                        typer.echo(f"  {note}", err=True)
-                    if control is not None:
-                        control.catch_up(labeller)
-            except LabelsAwaitedError as awaited:
-                progress.finish()
-                typer.echo(f"waiting: {awaited}", err=True)
-                if as_json:
-                    typer.echo(json.dumps({**_summary(campaign.rounds, None), "waiting": awaited.n}))
-                return
-            rounds, stopped = campaign.rounds, campaign.stopped
+        check_config(settings, target)  # before a model is opened
+        outcome = run_campaign(
+            target,
+            build_plan(settings),
+            build_labeller(settings.labels, target, settings.engine),
+            control_every=None if settings.control is None else settings.control.every,
+            progress=make_progress(),
+            on_begin=lambda: keep_config(settings, target),
+            on_round=_say,
+        )
+        if outcome.waiting is not None:
+            typer.echo(f"waiting: {outcome.waiting}", err=True)
+            if as_json:
+                typer.echo(json.dumps({**_summary(outcome.rounds, None), "waiting": outcome.waiting.n}))
+            return
         page = _write_report(target)
         console = plain_console()
-        console.print(_table(rounds))
-        for line in _details(rounds):
+        console.print(_table(outcome.rounds))
+        for line in _details(outcome.rounds):
             console.print(line, soft_wrap=True)
-        console.print(f"stopped: {stopped}")
+        console.print(f"stopped: {outcome.stopped}")
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
-            typer.echo(json.dumps(_summary(rounds, page)))
-
-
-def _as_begun(folder: Path, labeller: Labeller) -> Labeller:
-    """The labeller as the campaign knows it: an earlier version of Surveyor named some methods otherwise."""
-    from surveyor.campaign import read_campaign
-    from surveyor.campaign.records import STATE
-    from surveyor.labelling import labeller_of
-
-    if not (folder / STATE).is_file():
-        return labeller
-    return labeller_of(str(read_campaign(folder).state["method"]), labeller) or labeller
+            typer.echo(json.dumps(_summary(outcome.rounds, page)))
 
 
 def status(
@@ -175,11 +149,15 @@ def _number(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _line(record: RoundRecord) -> str:
-    return (
-        f"round {record.number}: {record.labels} labels, energy MAE {_number(record.energy_mae)} meV/atom, "
-        f"force MAE {_number(record.force_mae)} meV/Å"
+def _say(record: RoundRecord) -> None:
+    """A round, as soon as it is finished."""
+    typer.echo(
+        f"round {record.number}: {record.labels} labels, "
+        f"energy MAE {_number(record.energy_mae)} meV/atom, force MAE {_number(record.force_mae)} meV/Å",
+        err=True,
     )
+    for note in record.notes:
+        typer.echo(f"  {note}", err=True)
 
 
 def _table(rounds: tuple[RoundRecord, ...]) -> Table:
@@ -211,7 +189,7 @@ def _details(rounds: tuple[RoundRecord, ...]) -> list[str]:
         return []
     lines, last = [], rounds[-1]
     used = last.training_settings
-    if used:
+    if "trained_parameters" in used:
         lines.append(
             f"training: {used['mode']}, {used['trained_parameters']:,} of {used['parameters']:,} parameters, "
             f"{used['updates']} updates of {used['batch_size']}, learning rate {used['learning_rate']:g}, "

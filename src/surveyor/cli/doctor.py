@@ -60,14 +60,15 @@ def doctor(
     Example: surveyor doctor --model my.model
     """
     with guarded():
-        from surveyor.doctor.examine import Examination, examine
+        from surveyor.doctor.examine import examine
         from surveyor.doctor.findings import Level, worst
 
-        wanted = Examination(
-            data=tuple(data or ()), test=test, campaign=campaign, model=model,
-            device=device, seed=seed, time_limit=time_limit,
+        findings = list(
+            examine(
+                make_progress(), data=data or (), test=test, campaign=campaign, model=model,
+                device=device, seed=seed, time_limit=time_limit,
+            )
         )  # fmt: skip
-        findings = list(examine(wanted, make_progress()))
         failed = worst(findings) is Level.ERROR
         if as_json:
             rows = [finding.as_dict() for finding in findings]
@@ -88,11 +89,11 @@ def _print(findings: Sequence[Finding]) -> None:
             subject = finding.subject
             table.add_section()
             table.add_row("", "", f"[bold]{escape(subject)}[/bold]")
-        todo = f"\n→ {finding.todo}" if finding.todo else ""
-        table.add_row(
-            f"[{STYLES[finding.level]}]{finding.level}[/]", finding.check, escape(finding.found + todo)
-        )
+        verdict = finding.verdict
+        todo = f"\n→ {verdict.todo}" if verdict.todo else ""
+        level = f"[{STYLES[verdict.level]}]{verdict.level}[/]"
+        table.add_row(level, finding.check, escape(verdict.found + todo))
     console = Console()
     console.print(table)
-    counts = Counter(finding.level.value for finding in findings)
+    counts = Counter(finding.verdict.level.value for finding in findings)
     console.print(", ".join(f"{counts[level]} {level}" for level in STYLES if counts[level]))

@@ -28,13 +28,13 @@ def embed(
     Example: surveyor embed pool.extxyz.gz --model builtin -o features.zarr
     """
     with guarded():
-        from surveyor.config import FEATURES, GEOMETRIC, FeatureConfig, build_features, check_name
-        from surveyor.features.store import embed as write_store
+        from surveyor.config import FeatureConfig, build_features
+        from surveyor.features.embedding import embed as write_store
+        from surveyor.features.registry import takes
         from surveyor.potentials import open_potential
         from surveyor.structures import StructureFile
 
-        check_name(features, FEATURES, "features")
-        potential = None if features in GEOMETRIC else open_potential(model, device)
+        potential = open_potential(model, device) if takes(features, "potential") else None
         structures = StructureFile(pool, None if potential is None else potential.elements)
         feature_map = build_features(potential, FeatureConfig(kind=features, dim=dim), seed, structures)
         progress = make_progress()

@@ -36,7 +36,7 @@ def extend(
     """
     with guarded():
         from surveyor.campaign import CampaignLock, read_campaign
-        from surveyor.campaign.extension import extend as add
+        from surveyor.campaign.extending import extend as add
         from surveyor.config import build_plan, load_campaign
         from surveyor.errors import CampaignError
 
@@ -68,11 +68,11 @@ def _examine(labels: Path, potential: Potential) -> None:
     from surveyor.errors import CampaignError
 
     findings = examine_file(labels, Role.START, potential, make_progress(), [], seed=0)
-    faults = [finding for finding in findings if finding.level is Level.ERROR]
+    faults = [finding for finding in findings if finding.verdict.level is Level.ERROR]
     if faults:
         more = f" (and {len(faults) - 1} more errors)" if len(faults) > 1 else ""
         raise CampaignError(
-            f"{labels.name}: {faults[0].check}: {faults[0].found}{more}",
+            f"{labels.name}: {faults[0].check}: {faults[0].verdict.found}{more}",
             expected="labels in which `surveyor doctor` finds no error",
-            todo=faults[0].todo or f"surveyor doctor {labels}",
+            todo=faults[0].verdict.todo or f"surveyor doctor {labels}",
         )

@@ -26,7 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def export(
     source: Annotated[Path, typer.Argument(help="A campaign's folder, or a file of structures.")],
     batch: Annotated[Path, typer.Argument(help="The folder to write; new, or of the same structures.")],
-    separate: Annotated[bool, typer.Option("--separate", help="One xyz file a structure as well.")] = False,
+    separate: Annotated[bool, typer.Option("--separate", help="One xyz file per structure as well.")] = False,
     method: Annotated[
         str, typer.Option(help="Which method will label the file's structures, in your words.")
     ] = "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,14 @@ Model = Annotated[
         "--model", "-m", help="builtin, a .model file that you trust, a MACE model name, or FAMILY:NAME."
     ),
 ]
-FeatureKind = Annotated[str, typer.Option("--features", help="tangent | activations | soap.")]
+FeatureKind = Annotated[
+    str,
+    typer.Option(
+        "--features",
+        help="tangent | activations | force-tangent | energy-force-tangent | force-activations | soap, or "
+        "module:Name of a feature map of your own.",
+    ),
+]
 SketchSize = Annotated[int, typer.Option("--dim", help="Sketch size of tangent features.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output even if Surveyor did not write it.")
@@ -31,5 +39,14 @@ class ListsRules(TyperCommand):
 
         for option in self.params:
             if isinstance(option, TyperOption) and option.name == "rule":
-                option.help = "\n\n".join(f"{name}: {summary(name)}" for name in RULES)
+                option.help = "\n\n".join(_described(name, summary) for name in RULES.names())
         super().format_help(ctx, formatter)
+
+
+def _described(name: str, summary: Callable[[str], str]) -> str:
+    from surveyor.errors import ConfigError
+
+    try:
+        return f"{name}: {summary(name)}"
+    except ConfigError as error:  # of another package: no reason to give no help
+        return str(error).replace("\n", " ")

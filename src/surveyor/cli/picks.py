@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from surveyor.cli.console import plain_console
 if TYPE_CHECKING:
     from surveyor.acquisition import Batch
     from surveyor.calibration import Calibrations
-    from surveyor.picking import Picked
+    from surveyor.picked import Picked
     from surveyor.types import Float64Array
 
 SHOWN = 10
@@ -114,13 +115,9 @@ def print_picks(picked: Picked, output: Path | None, committee_on: str | None, s
     columns["nearest labelled"] = [
         "–" if pick.nearest is None else f"{pick.nearest[:8]} ({pick.similarity:.3f})" for pick in batch.picks
     ]
-    table = Table(title=f"{len(picked)} of {batch.n_pool} structures")
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("formula", "nearest labelled") else "right")
-    for row in list(zip(*columns.values(), strict=True))[:SHOWN]:
-        table.add_row(*row)
     console = plain_console()
-    console.print(table)
+    shown = {column: cells[:SHOWN] for column, cells in columns.items()}
+    console.print(_table(f"{len(picked)} of {batch.n_pool} structures", shown))
     if len(picked) > SHOWN:
         console.print(f"… and {len(picked) - SHOWN} more")
     if batch.n_duplicates or batch.n_labelled_in_pool:
@@ -149,6 +146,15 @@ def print_picks(picked: Picked, output: Path | None, committee_on: str | None, s
     )
 
 
+def _table(title: str, columns: Mapping[str, Sequence[str]]) -> Table:
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("formula", "nearest labelled") else "right")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
 def _coverage(calibrations: Calibrations) -> str:
     energy, forces = calibrations.energy, calibrations.forces
     return (
@@ -162,23 +168,16 @@ def print_forecast(batch: Batch, min_gain: float) -> None:
     outlook, calibrations = batch.forecast, batch.calibrations
     if outlook is None:
         return
-    table = Table(title=f"Forecast over {outlook.n_pool} pool structures")
-    columns = ["labels", "std / start", "gain per label / %"]
-    cells = [
-        [str(number) for number in outlook.labels],
-        [f"{share:.3f}" for share in outlook.share],
-        ["–", *(f"{gain:.3f}" for gain in outlook.gain[1:])],
-    ]
+    columns = {
+        "labels": [str(number) for number in outlook.labels],
+        "std / start": [f"{share:.3f}" for share in outlook.share],
+        "gain per label / %": ["–", *(f"{gain:.3f}" for gain in outlook.gain[1:])],
+    }
     for name, values in (("energy / meV/atom", outlook.energy), ("forces / meV/Å", outlook.forces)):
         if values is not None:
-            columns.append(name)
-            cells.append([f"{value:.1f}" for value in values])
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in zip(*cells, strict=True):
-        table.add_row(*row)
+            columns[name] = [f"{value:.1f}" for value in values]
     console = plain_console()
-    console.print(table)
+    console.print(_table(f"Forecast over {outlook.n_pool} pool structures", columns))
     if calibrations is None:
         from surveyor.calibration import MIN_STRUCTURES
 

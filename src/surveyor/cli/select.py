@@ -13,70 +13,73 @@ from surveyor.cli.options import Device, FeatureKind, Model, Overwrite, SketchSi
 from surveyor.cli.picks import picks_json, print_forecast, print_picks
 from surveyor.cli.progress import make_progress
 
+Pool = Annotated[
+    Path, typer.Argument(help="Unlabelled structures: any file that ASE reads, also .gz .xz .bz2.")
+]
+Train = Annotated[Path | None, typer.Option("--train", "-t", help="Structures that are labelled already.")]
+Number = Annotated[
+    int | None, typer.Option("-n", help="How many to pick [default: 20, or what --budget pays for].")
+]
+RuleName = Annotated[str, typer.Option("--rule", help="How to choose.")]
+Target = Annotated[
+    Path | None,
+    typer.Option(help="Unlabelled structures that you will simulate, e.g. a NEB path [default: the pool]."),
+]
+Committee = Annotated[
+    list[str] | None,
+    typer.Option(help="A fine-tuned potential for the rule committee; give it twice or more."),
+]
+CommitteeOn = Annotated[str, typer.Option(help="What the committee disagrees on: energies | forces.")]
+Cost = Annotated[
+    str | None,
+    typer.Option(
+        help="What a label costs: atoms^3 (any power), or the key of info that holds it. Picks then "
+        "bring the most per cost."
+    ),
+]
+Budget = Annotated[float | None, typer.Option(help="What the picks may cost together.")]
+Shortlist = Annotated[
+    int | None,
+    typer.Option(help="Consider only so many structures, of largest residual variance (huge pools)."),
+]
+Store = Annotated[Path | None, typer.Option(help="Features of the pool that `surveyor embed` wrote.")]
+Noise = Annotated[float, typer.Option(help="λ of the posterior, as a share of the mean squared norm.")]
+Seed = Annotated[int, typer.Option(help="Of sketch and random draws.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Write the picks here (.extxyz), best first.")
+]
+Forecast = Annotated[
+    int, typer.Option(help="Look this many labels ahead: what each is worth, and where to stop.")
+]
+MinGain = Annotated[float, typer.Option(help="Least gain a label, per cent of the start, for --forecast.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON: indices, ids, std, nearest, removes, forecast.")
+]
+
 
 def select(
-    pool: Annotated[
-        Path, typer.Argument(help="Unlabelled structures: any file that ASE reads, also .gz .xz .bz2.")
-    ],
+    pool: Pool,
     model: Model = "builtin",
-    train: Annotated[
-        Path | None, typer.Option("--train", "-t", help="Structures that are labelled already.")
-    ] = None,
-    n: Annotated[
-        int | None, typer.Option("-n", help="How many to pick [default: 20, or what --budget pays for].")
-    ] = None,
+    train: Train = None,
+    n: Number = None,
     features: FeatureKind = "tangent",
-    rule: Annotated[
-        str,
-        typer.Option(help="How to choose."),
-    ] = "target-variance",
-    target: Annotated[
-        Path | None,
-        typer.Option(
-            help="Unlabelled structures that you will simulate, e.g. a NEB path [default: the pool]."
-        ),
-    ] = None,
-    committee: Annotated[
-        list[str] | None,
-        typer.Option(help="A fine-tuned potential for the rule committee; give it twice or more."),
-    ] = None,
-    committee_on: Annotated[
-        str, typer.Option(help="What the committee disagrees on: energies | forces.")
-    ] = "forces",
-    cost: Annotated[
-        str | None,
-        typer.Option(
-            help="What a label costs: atoms^3 (any power), or the key of info that holds it. Picks then "
-            "bring the most per cost."
-        ),
-    ] = None,
-    budget: Annotated[float | None, typer.Option(help="What the picks may cost together.")] = None,
-    shortlist: Annotated[
-        int | None,
-        typer.Option(help="Consider only so many structures, of largest residual variance (huge pools)."),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Features of the pool that `surveyor embed` wrote.")
-    ] = None,
+    rule: RuleName = "target-variance",
+    target: Target = None,
+    committee: Committee = None,
+    committee_on: CommitteeOn = "forces",
+    cost: Cost = None,
+    budget: Budget = None,
+    shortlist: Shortlist = None,
+    store: Store = None,
     dim: SketchSize = 512,
-    noise: Annotated[
-        float, typer.Option(help="λ of the posterior, as a share of the mean squared norm.")
-    ] = 1e-4,
-    seed: Annotated[int, typer.Option(help="Of sketch and random draws.")] = 0,
+    noise: Noise = 1e-4,
+    seed: Seed = 0,
     device: Device = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the picks here (.extxyz), best first.")
-    ] = None,
+    output: Output = None,
     overwrite: Overwrite = False,
-    forecast: Annotated[
-        int, typer.Option(help="Look this many labels ahead: what each is worth, and where to stop.")
-    ] = 0,
-    min_gain: Annotated[
-        float, typer.Option(help="Least gain a label, per cent of the start, for --forecast.")
-    ] = 0.1,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: indices, ids, std, nearest, removes, forecast.")
-    ] = False,
+    forecast: Forecast = 0,
+    min_gain: MinGain = 0.1,
+    as_json: AsJson = False,
 ) -> None:
     """Pick the structures of a pool whose labels will teach the potential most.
 

@@ -10,11 +10,8 @@ from surveyor.config.build import (
 from surveyor.config.labels import load_labels
 from surveyor.config.loading import load_campaign, resolved_yaml
 from surveyor.config.registries import (
-    FEATURES,
-    GEOMETRIC,
     check_aim,
     check_committee,
-    check_name,
     check_price,
 )
 from surveyor.config.schema import (
@@ -23,19 +20,15 @@ from surveyor.config.schema import (
     FeatureConfig,
     LabelConfig,
     SelectionConfig,
-    StopConfig,
     TrainingConfig,
 )
 
 __all__ = [
-    "FEATURES",
-    "GEOMETRIC",
     "CampaignConfig",
     "ControlConfig",
     "FeatureConfig",
     "LabelConfig",
     "SelectionConfig",
-    "StopConfig",
     "TrainingConfig",
     "build_features",
     "build_labeller",
@@ -44,7 +37,6 @@ __all__ = [
     "calculator_spec",
     "check_aim",
     "check_committee",
-    "check_name",
     "check_price",
     "load_campaign",
     "load_labels",

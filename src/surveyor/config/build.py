@@ -4,54 +4,45 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from ase import Atoms
 
 from surveyor.acquisition import Rule
-from surveyor.campaign import LabelRules, Plan, Stopping
+from surveyor.campaign import Plan
 from surveyor.config.registries import (
     CALCULATORS,
-    FEATURES,
-    GEOMETRIC,
     MANUAL,
     SETTINGS,
-    Represented,
-    check_name,
 )
 from surveyor.config.schema import (
     CampaignConfig,
-    EngineConfig,
     FeatureConfig,
     LabelConfig,
-    LocalEngineConfig,
     ManualSettings,
     SelectionConfig,
-    TrainingConfig,
 )
 from surveyor.errors import ConfigError, notice
+from surveyor.features import registry as maps
 from surveyor.features.soap import occurring
 from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import (
     CalculatorSpec,
-    DaskEngine,
     Engine,
     EngineLabeller,
     LocalEngine,
-    ParslEngine,
-    SlurmEngine,
 )
+from surveyor.labelling.engines import AnyEngine
 from surveyor.labelling.manual import ManualLabeller
-from surveyor.labelling.retries import Retries
-from surveyor.labelling.screening import Screening
 from surveyor.potentials.opening import beside
+from surveyor.registry import check_name
 from surveyor.selection import Given, Shortlist, make_rule
 from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
-from surveyor.types import Labeller, Potential, Selector
+from surveyor.training import CommandTrainer
+from surveyor.types import Labeller, Potential, Selector, Trainer
 
 
 def build_features(
@@ -60,11 +51,12 @@ def build_features(
     """The feature map that the configuration names.
 
     Args:
-        potential: None will do for features of the geometry alone.
-        sources: the structures that it will see; features of the geometry take their elements from there.
+        potential: None will do for features that take none.
+        sources: the structures that it will see; features that ask for the elements take them from there.
     """
-    elements = occurring(*sources) if config.kind in GEOMETRIC else ()
-    return FEATURES[config.kind](Represented(potential, elements), config, seed)
+    elements = occurring(*sources) if maps.takes(config.kind, "elements") else ()
+    given = maps.Given(potential, elements, seed, config.parameters, config.dim, config.layers)
+    return maps.make_features(config.kind, given, config.settings)
 
 
 def build_rule(config: SelectionConfig, *, shortlist: int | None = None) -> Rule:
@@ -92,33 +84,23 @@ def calculator_spec(config: LabelConfig) -> CalculatorSpec:
     return CalculatorSpec(config.calculator, config.settings, config.charge_key, config.spin_key)
 
 
-def build_engine(settings: EngineConfig, processes: int | None) -> Engine:
-    """The engine that the configuration chooses and sizes; `processes` is for the local one."""
-    if isinstance(settings, LocalEngineConfig):
-        return LocalEngine(processes or max(1, (os.cpu_count() or 1) // settings.cores), settings.cores)
-    kinds: dict[str, Callable[..., Engine]] = {"slurm": SlurmEngine, "parsl": ParslEngine, "dask": DaskEngine}
-    return kinds[settings.kind](**settings.model_dump(exclude={"kind"}))
+def build_engine(engine: AnyEngine, processes: int | None) -> Engine:
+    """The engine; `processes` is the number of workers of a local one."""
+    if isinstance(engine, LocalEngine) and processes is not None:
+        return engine.model_copy(update={"processes": processes})
+    return engine
 
 
-def build_labeller(config: LabelConfig, folder: Path, engine: EngineConfig | None = None) -> Labeller:
+def build_labeller(config: LabelConfig, folder: Path, engine: AnyEngine | None = None) -> Labeller:
     """Labels from people, or from an engine that hands results over through a folder of the campaign."""
     if config.calculator.lower() == MANUAL:
         return ManualLabeller(validate(ManualSettings, config.settings, SETTINGS).method, folder)
     return EngineLabeller(
         calculator_spec(config),
-        build_engine(engine or LocalEngineConfig(), config.processes),
+        build_engine(engine or LocalEngine(), config.processes),
         spool=folder / "labels" / "spool",
         failed=folder / "labels" / "failed",
         time_limit=config.time_limit,
-    )
-
-
-def build_label_rules(config: LabelConfig) -> LabelRules:
-    """What happens to labels that fail or look suspicious."""
-    return LabelRules(
-        retries=Retries(config.retries, config.retry_wait),
-        screening=Screening(config.max_force, config.outlier),
-        minimum=config.minimum,
     )
 
 
@@ -129,11 +111,9 @@ def build_plan(config: CampaignConfig) -> Plan:
         SurveyorError: a file or the potential cannot be used.
     """
     from surveyor.potentials import open_potential
-    from surveyor.potentials.base import Shiftable, Trainable, require
-    from surveyor.potentials.references import shifted_to
+    from surveyor.potentials.base import Differentiable, Shiftable, require
 
     potential = open_potential(config.model, config.device, head=config.head)
-    trainable = require(potential, Trainable, "a campaign trains its potential")
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
     pool = StructureFile(config.pool, potential.elements)
@@ -142,20 +122,19 @@ def build_plan(config: CampaignConfig) -> Plan:
     if test.isolated:
         notice(f"{config.test}: {len(test.isolated)} isolated atoms (config_type=IsolatedAtom) are set aside")
     training = config.training
-    settings = {**trainer_settings(training), "device": config.device}
     if start.structures:
         require(potential, Shiftable, "start: its energies are compared once references are fitted to them")
-    trainer = trainable.trainer(settings, replay)
+    if training.correction is not None:
+        require(potential, Differentiable, "training: correction")
+    threads = training.threads or os.cpu_count() or 1
     seen = (pool, start.structures, test.structures, target)
     return Plan(
         potential=potential,
-        open_potential=_reopener(potential.family, config.device),
-        shift_references=shifted_to,
         feature_map=build_features(potential, config.features, config.seed, *seen),
         rule=build_rule(config.selection),
         noise=config.selection.noise,
         batch=config.selection.batch,
-        trainer=trainer,
+        trainer=_trainer(config, potential, replay),
         continued=training.start == "continued",
         pool=pool,
         start=start.structures,
@@ -165,18 +144,26 @@ def build_plan(config: CampaignConfig) -> Plan:
         paths=_paths(config),
         generic=_generic(config, potential),
         target=target,
-        stopping=Stopping(**config.stop.model_dump()),
-        label_rules=build_label_rules(config.labels),
-        training_cores=training.threads or os.cpu_count() or 1,
+        stopping=config.stop,
+        label_rules=config.labels,
+        training_cores=threads,
         valid_fraction=training.valid_fraction,
+        correction=training.correction,
+        device=config.device,
         seed=config.seed,
     )
 
 
-def trainer_settings(config: TrainingConfig) -> dict[str, Any]:
-    """What of the training a potential's own trainer is told; what is not set is left to it."""
-    told = config.model_dump(exclude={"valid_fraction", "start", "replay"})
-    return {name: value for name, value in told.items() if value is not None}
+def _trainer(config: CampaignConfig, potential: Potential, replay: Sequence[Atoms]) -> Trainer:
+    """The trainer of the potential's family, or the program that the configuration names."""
+    from surveyor.potentials.base import Trainable, require
+
+    training = config.training
+    if training.command is None:
+        what_for = "a campaign without training: command"
+        return require(potential, Trainable, what_for).trainer(training, replay)
+    threads = training.threads or os.cpu_count() or 1
+    return CommandTrainer(training.command, potential.family, device=config.device, threads=threads)
 
 
 def _paths(config: CampaignConfig) -> dict[str, Path]:
@@ -229,9 +216,3 @@ def _generic_file(config: CampaignConfig) -> Path | None:
 def _generic(config: CampaignConfig, potential: Potential) -> Sequence[Atoms]:
     """The sample on which forgetting is measured; none where it is switched off or nothing is at hand."""
     return _labelled(_generic_file(config), potential).structures
-
-
-def _reopener(family: str, device: str | None) -> Callable[[Path], Potential]:
-    from surveyor.potentials import open_potential
-
-    return lambda path: open_potential(f"{family}:{path}", device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,36 @@ def with_templates(config: LabelConfig, base: Path) -> LabelConfig:
     Raises:
         ConfigError: a template file cannot be read.
     """
-    settings = dict(config.settings)
     if config.calculator.lower() != "command":
         return config
-    if isinstance(settings.get("input"), dict):
-        settings["input"] = {name: _text(name, value, base) for name, value in settings["input"].items()}
-    command = settings.get("command")
-    if isinstance(command, list) and command and os.sep in str(command[0]):
-        settings["command"] = [str(base / str(command[0])), *command[1:]]
+    settings = program_with_files(config.settings, base, "labels: settings")
     return config.model_copy(update={"settings": settings})
 
 
-def _text(name: str, value: Any, base: Path) -> Any:
+def program_with_files(settings: Mapping[str, Any], base: Path, place: str) -> dict[str, Any]:
+    """The unchecked settings of a program with the text of its template files, and its whole path.
+
+    Raises:
+        ConfigError: a template file cannot be read.
+    """
+    found = dict(settings)
+    if isinstance(found.get("input"), dict):
+        found["input"] = {
+            name: _text(f"{place}: input: {name}", value, base) for name, value in found["input"].items()
+        }
+    command = found.get("command")
+    if isinstance(command, list) and command and os.sep in str(command[0]):
+        found["command"] = [str(base / str(command[0])), *command[1:]]
+    return found
+
+
+def _text(place: str, value: Any, base: Path) -> Any:
     """`{file: path}` becomes the text of that file; text stays."""
     if not isinstance(value, dict):
         return value
     if set(value) != {"file"}:
         raise ConfigError(
-            f"labels: settings: input: {name} = {value!r}",
+            f"{place} = {value!r}",
             expected="the text of a template, or {file: its path}",
         )
     path = base / str(value["file"])
@@ -58,6 +71,6 @@ def _text(name: str, value: Any, base: Path) -> Any:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"labels: settings: input: {name}: cannot read {path}: {error}",
+            f"{place}: cannot read {path}: {error}",
             expected="a template file; relative paths start at the folder of this file",
         ) from error

@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
-from surveyor.config.labels import with_templates
-from surveyor.config.registries import FEATURES, check_aim, check_name
+from surveyor.config.labels import program_with_files, with_templates
+from surveyor.config.registries import check_aim
 from surveyor.config.schema import CampaignConfig
 from surveyor.errors import ConfigError
+from surveyor.features.registry import check_settings
 from surveyor.selection import RULES, rules_that_take
 from surveyor.specs import read_yaml, validate
 
@@ -21,9 +22,9 @@ def load_campaign(path: Path) -> CampaignConfig:
     Raises:
         ConfigError: the file is missing, not YAML, or a key is unknown or has a wrong value.
     """
-    config = validate(CampaignConfig, read_yaml(path), path)
-    check_name(config.features.kind, FEATURES, f"{path.name}: features: kind")
-    check_name(config.selection.rule, RULES, f"{path.name}: selection: rule")
+    config = validate(CampaignConfig, _with_program(read_yaml(path), path.resolve().parent), path)
+    check_settings(config.features.kind, config.features.settings, f"{path.name}: features")
+    RULES.find(config.selection.rule, f"{path.name}: selection: rule")
     check_aim(config.selection.rule, config.target, f"{path.name}: ")
     rule = config.selection.rule
     if rule in rules_that_take("disagreement"):
@@ -50,6 +51,17 @@ def load_campaign(path: Path) -> CampaignConfig:
         updates["model"] = f"{family}:{base / file}"
     updates["labels"] = with_templates(config.labels, base)
     return config.model_copy(update=updates)
+
+
+def _with_program(content: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The content of a campaign file with the files that its training program is made of."""
+    training = content.get("training")
+    command = training.get("command") if isinstance(training, dict) else None
+    program = {"command": command} if isinstance(command, list) else command
+    if not isinstance(training, dict) or not isinstance(program, dict):
+        return content
+    program = program_with_files(program, base, "training: command")
+    return {**content, "training": {**training, "command": program}}
 
 
 def resolved_yaml(config: CampaignConfig) -> str:

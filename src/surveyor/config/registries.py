@@ -1,73 +1,21 @@
-"""Names that configuration files and the command line may use; those of rules are in `selection.registry`."""
+"""Calculators by short name, and which options go together.
+
+Rules are in `selection.registry`, feature maps in `features.registry`.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from surveyor.config.schema import FeatureConfig, LabelConfig
+from surveyor.config.schema import LabelConfig
 from surveyor.errors import ConfigError
-from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import GFN2, CalculatorSpec
 from surveyor.labelling.command import CommandSettings, command_spec
 from surveyor.labelling.dft import PySCFSettings, pyscf_spec
 from surveyor.selection import rules_that_take
 from surveyor.specs import validate
-from surveyor.types import Potential
-
-
-@dataclass(frozen=True, eq=False)
-class Represented:
-    """What a feature map is made from; it takes what it needs.
-
-    | variable  | meaning                                                                                |
-    |-----------|----------------------------------------------------------------------------------------|
-    | potential | the pretrained potential; None for the maps of `GEOMETRIC`, which know nothing of it   |
-    | elements  | atomic numbers that occur in the structures                                            |
-    """
-
-    potential: Potential | None
-    elements: Sequence[int] = ()
-
-    def pretrained(self, features: str) -> Potential:
-        """The potential.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        if self.potential is None:
-            raise ConfigError(f"features {features!r} without a potential", expected="a model")
-        return self.potential
-
-
-def _tangent(of: Represented, config: FeatureConfig, seed: int) -> StorableFeatureMap:
-    from surveyor.features.tangent import Tangent
-
-    return Tangent(of.pretrained("tangent"), config.parameters, config.dim, seed, normalise="atoms")
-
-
-def _activations(of: Represented, config: FeatureConfig, _: int) -> StorableFeatureMap:
-    from surveyor.features.activations import Activations
-
-    return Activations(of.pretrained("activations"), layers=config.layers)
-
-
-def _soap(of: Represented, _: FeatureConfig, __: int) -> StorableFeatureMap:
-    from surveyor.features.soap import Soap
-
-    return Soap(of.elements)
-
-
-FEATURES: dict[str, Callable[[Represented, FeatureConfig, int], StorableFeatureMap]] = {
-    "tangent": _tangent,
-    "activations": _activations,
-    "soap": _soap,
-}
-
-GEOMETRIC = ("soap",)
-"""Features of the geometry alone: no potential is opened for them."""
 
 
 def _gfn2(config: LabelConfig) -> CalculatorSpec:
@@ -93,17 +41,6 @@ CALCULATORS: dict[str, Callable[[LabelConfig], CalculatorSpec]] = {
 
 MANUAL = "manual"
 """The labels come from people: `surveyor label export` and `collect`."""
-
-
-def check_name(name: str, registry: Mapping[str, object], place: str) -> None:
-    """Raise ConfigError, with the closest name, if the registry does not hold it."""
-    if name not in registry:
-        near = difflib.get_close_matches(name, registry, n=1)
-        raise ConfigError(
-            f"{place} = {name!r}",
-            expected="one of " + ", ".join(registry),
-            todo=f"did you mean '{near[0]}'?" if near else None,
-        )
 
 
 def check_aim(rule: str, target: object, place: str = "") -> None:

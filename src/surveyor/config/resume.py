@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "labels.settings.scratch",
     "labels.settings.keep",
     "training.threads",
+    "training.command.time_limit",
     "device",
 )
 """Settings that change how far or how fast a campaign goes, not what it means."""
@@ -96,9 +97,10 @@ def _meaning(config: CampaignConfig) -> dict[str, Any]:
         if flat.get(key) not in (None, False):
             flat[key] = "a file"
     flat.pop("model")  # known by its weights
-    command = flat.get("labels.settings.command")
-    if isinstance(command, list) and command:  # the name of the method knows what the program is
-        flat["labels.settings.command"] = [Path(str(command[0])).name, *command[1:]]
+    for key in ("labels.settings.command", "training.command.command"):
+        command = flat.get(key)
+        if isinstance(command, list) and command:  # where a program lies does not matter
+            flat[key] = [Path(str(command[0])).name, *command[1:]]
     return flat
 
 

@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-
-class Strict(BaseModel):
-    """Unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from surveyor.campaign.stopping import Stopping
+from surveyor.labelling.engines import AnyEngine, LocalEngine
+from surveyor.labelling.rules import LabelRules
+from surveyor.learner.settings import TangentSettings
+from surveyor.potentials.fine_tuning import FineTuningSettings
+from surveyor.settings import Settings
+from surveyor.training import TrainingProgram
 
 
-class FeatureConfig(Strict):
-    """Which representation of the pretrained potential the posterior sees."""
+class FeatureConfig(Settings):
+    """Which feature map the posterior sees: a name in `surveyor.features.FEATURES`, or `module:Name`.
+
+    `settings` are parameters of that map alone.
+    """
 
     kind: str = "tangent"
     parameters: str = "all"
     dim: PositiveInt = 512
     layers: tuple[int, ...] | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
-class SelectionConfig(Strict):
+class SelectionConfig(Settings):
     """How a batch is chosen."""
 
     rule: str = "target-variance"
@@ -40,8 +37,8 @@ class SelectionConfig(Strict):
     noise: PositiveFloat = 1e-4
 
 
-class LabelConfig(Strict):
-    """Which method labels.
+class LabelConfig(LabelRules):
+    """Which method labels, and what happens to labels that fail or look suspicious.
 
     `calculator` is gfn2-xtb, pyscf, command, manual, or the import path of an ASE calculator; only the latter
     takes `charge_key` and `spin_key`.
@@ -53,118 +50,53 @@ class LabelConfig(Strict):
     spin_key: str | None = None
     processes: PositiveInt | None = None
     time_limit: PositiveFloat | None = None
-    retries: NonNegativeInt = 2
-    retry_wait: NonNegativeFloat = 10.0
-    minimum: float = Field(default=0.5, ge=0, le=1)
-    max_force: PositiveFloat | None = 100.0
-    outlier: PositiveFloat | None = 20.0
 
 
-class LocalEngineConfig(Strict):
-    """Worker processes of this machine; `labels: processes` is their number."""
-
-    kind: Literal["local"] = "local"
-    cores: PositiveInt = 1
-
-
-class SlurmEngineConfig(Strict):
-    """One Slurm job a label."""
-
-    kind: Literal["slurm"]
-    workers: PositiveInt = 20
-    cores: PositiveInt = 1
-    partition: str | None = None
-    account: str | None = None
-    hours: PositiveFloat | None = None
-    memory: PositiveFloat | None = None
-    options: tuple[str, ...] = ()
-    setup: tuple[str, ...] = ()
-
-
-class ParslEngineConfig(Strict):
-    """Parsl workers on this machine, or in blocks of Slurm jobs."""
-
-    kind: Literal["parsl"]
-    workers: PositiveInt = 4
-    cores: PositiveInt = 1
-    blocks: NonNegativeInt = 0
-    partition: str | None = None
-    account: str | None = None
-    hours: PositiveFloat = 24.0
-    setup: tuple[str, ...] = ()
-
-
-class DaskEngineConfig(Strict):
-    """Workers of a dask.distributed cluster."""
-
-    kind: Literal["dask"]
-    workers: PositiveInt = 4
-    cores: PositiveInt = 1
-    scheduler: str | None = None
-
-
-EngineConfig = Annotated[
-    LocalEngineConfig | SlurmEngineConfig | ParslEngineConfig | DaskEngineConfig, Field(discriminator="kind")
-]
-
-
-class ManualSettings(Strict):
+class ManualSettings(Settings):
     """Labels from people: in their words, which method they use."""
 
     method: str = ""
 
 
-class TrainingConfig(Strict):
-    """How the potential is fine-tuned in every round."""
+class TrainingConfig(FineTuningSettings):
+    """How the potential is fine-tuned in every round: by its family's own trainer, or by a program.
+
+    `command` is a `TrainingProgram`, or only the list of its `command`. With `correction` (`tangent`, or its
+    `TangentSettings`) a tangent correction is tried after each training, and kept where held-out labels gain.
+    """
 
     start: Literal["pretrained", "continued"] = "pretrained"
-    mode: Literal["naive", "frozen", "replay"] = "naive"
-    freeze: Literal["embedding", "interactions", "products"] | None = None
     replay: Path | None = None
-    updates: PositiveInt = 1000
-    batch_size: PositiveInt = 4
-    learning_rate: PositiveFloat = 5e-3
-    decay: float = Field(default=0.05, gt=0, le=1)
-    loss: Literal["l1l2energyforces", "weighted", "huber", "universal"] = "l1l2energyforces"
-    energy_weight: PositiveFloat = 3.0
-    forces_weight: PositiveFloat = 1.0
-    ema_decay: float = Field(default=0.99, gt=0, lt=1)
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
-    threads: PositiveInt | None = None
+    command: TrainingProgram | None = None
+    correction: TangentSettings | None = None
 
-    @model_validator(mode="before")
+    @field_validator("correction", mode="before")
     @classmethod
-    def _defaults_of_the_mode(cls, content: Any) -> Any:
-        if isinstance(content, dict) and content.get("mode") == "replay":
-            return {"loss": "universal", **content}
-        if isinstance(content, dict) and content.get("mode") == "frozen":
-            return {"freeze": "interactions", **content}
-        return content
+    def _correction_by_name(cls, content: Any) -> Any:
+        return {} if content == "tangent" else content
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _command_alone(cls, content: Any) -> Any:
+        return {"command": content} if isinstance(content, list) else content
 
     @model_validator(mode="after")
-    def _nothing_idle(self) -> TrainingConfig:
-        if self.mode == "replay" and self.loss != "universal":
-            raise ValueError("mode replay trains with the loss universal, whatever loss says")
+    def _nothing_beside_the_command(self) -> TrainingConfig:
+        told = FineTuningSettings(threads=self.threads)
+        for name in FineTuningSettings.model_fields if self.command is not None else ():
+            if getattr(self, name) != getattr(told, name):
+                raise ValueError(f"{name} has no effect on training: command: tell the program itself")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_to_replay(self) -> TrainingConfig:
         if self.mode != "replay" and self.replay is not None:
             raise ValueError("replay has no effect without mode: replay")
-        if self.mode != "frozen" and self.freeze is not None:
-            raise ValueError("freeze has no effect without mode: frozen")
         return self
 
 
-class StopConfig(Strict):
-    """The first limit that is reached ends the campaign."""
-
-    rounds: PositiveInt | None = 5
-    labels: PositiveInt | None = None
-    energy_mae: PositiveFloat | None = None
-    force_mae: PositiveFloat | None = None
-    core_hours: PositiveFloat | None = None
-    wall_hours: PositiveFloat | None = None
-    min_gain: PositiveFloat | None = None
-
-
-class ControlConfig(Strict):
+class ControlConfig(Settings):
     """A control arm beside the campaign: as many labels at random, trained and tested in the same way."""
 
     rule: Literal["random"] = "random"
@@ -176,7 +108,7 @@ class ControlConfig(Strict):
         return {"rule": content} if isinstance(content, str) else content
 
 
-class CampaignConfig(Strict):
+class CampaignConfig(Settings):
     """A campaign file; relative paths start at the folder of the file."""
 
     pool: Path
@@ -191,9 +123,9 @@ class CampaignConfig(Strict):
     features: FeatureConfig = FeatureConfig()
     selection: SelectionConfig = SelectionConfig()
     labels: LabelConfig = LabelConfig()
-    engine: EngineConfig = LocalEngineConfig()
+    engine: AnyEngine = LocalEngine()
     training: TrainingConfig = TrainingConfig()
-    stop: StopConfig = StopConfig()
+    stop: Stopping = Stopping()
     control: ControlConfig | None = None
 
     @model_validator(mode="after")
@@ -202,4 +134,6 @@ class CampaignConfig(Strict):
             raise ValueError("control needs test structures, on which the two arms are compared")
         if self.control is not None and self.control.every > 1 and self.training.start == "continued":
             raise ValueError("control: every must be 1 where training continues from round to round")
+        if isinstance(self.engine, LocalEngine) and self.engine.processes and self.labels.processes:
+            raise ValueError("processes stands under labels and under engine: say it once")
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +17,21 @@ from surveyor.doctor.checks import examine_file, examine_overlaps
 from surveyor.doctor.dataset import Dataset, Role
 from surveyor.doctor.findings import Finding, Verdict, error, fault, not_checked, ok, warning
 from surveyor.doctor.scheduler import scheduler
-from surveyor.doctor.trial import Trial, try_calculator
-from surveyor.errors import StructureError, SurveyorError
-from surveyor.labelling import CalculatorSpec
+from surveyor.errors import LabellingError, StructureError, SurveyorError
+from surveyor.labelling import CalculatorSpec, EngineLabeller, LocalEngine
 from surveyor.potentials.opening import BUILTIN, builtin_path
-from surveyor.progress import Progress
-from surveyor.structures.identity import total_charge, total_spin
+from surveyor.progress import Progress, duration
+from surveyor.structures.identity import structure_id, total_charge, total_spin
 from surveyor.structures.label_keys import reference_energies
-from surveyor.types import Failure, Potential
+from surveyor.types import Failure, Labels, Potential
 
 MANUAL = "manual"
 BYTES_AN_ATOM = 130
 """Of a labelled frame in extended xyz."""
 MODELS_A_ROUND = 4
 """The round's model, and the trainer's checkpoint, model and compiled model."""
+FLOAT32 = 4
+"""Bytes of a number in the features that a campaign keeps."""
 SPARE = 3
 """× the estimate: below, a warning."""
 SAME_FORCE = 0.05
@@ -61,7 +62,7 @@ def examine_campaign(
 ) -> Iterator[Finding]:
     """Files, overlaps, plan, disk, calculator and scheduler of a campaign."""
     subject = f"campaign {folder.resolve().name}"
-    yield Finding.of(
+    yield Finding(
         subject, "configuration", ok(f"model {Path(config.model).name}, rule {config.selection.rule}")
     )
     yield from _inputs(subject, config, folder)
@@ -71,13 +72,13 @@ def examine_campaign(
     yield from examine_overlaps(sets, progress)
     by_role = {data.role: data for data in reversed(sets)}
     pool, start, test = (by_role.get(role) for role in (Role.POOL, Role.START, Role.TEST))
-    yield Finding.of(subject, "test set", test_set(config))
-    yield Finding.of(subject, "validation", validation(config, start))
-    yield Finding.of(subject, "scheduler", scheduler(getattr(config, "engine", None)))
+    yield Finding(subject, "test set", test_set(config))
+    yield Finding(subject, "validation", validation(config, start))
+    yield Finding(subject, "scheduler", scheduler(getattr(config, "engine", None)))
     if pool is None:
         return
-    yield Finding.of(subject, "plan", plan(config, pool))
-    yield Finding.of(subject, "disk", disk(free_bytes(folder), needed_bytes(config, pool, start)))
+    yield Finding(subject, "plan", plan(config, pool))
+    yield Finding(subject, "disk", disk(free_bytes(folder), needed_bytes(config, pool, start)))
     yield from _calculator(subject, config, pool, [s for s in (start, test) if s], progress, time_limit)
 
 
@@ -87,17 +88,17 @@ def _inputs(subject: str, config: CampaignConfig, folder: Path) -> Iterator[Find
         given = build_plan(config)
         references = reference_energies(given.isolated)
     except SurveyorError as problem:
-        yield Finding.of(subject, "inputs", fault(problem))
+        yield Finding(subject, "inputs", fault(problem))
         return
     try:
         if (folder / INPUTS).is_file():
             compare_inputs(folder, given.sources)
     except SurveyorError as problem:
-        yield Finding.of(subject, "inputs", fault(problem))
+        yield Finding(subject, "inputs", fault(problem))
     else:
-        yield Finding.of(subject, "inputs", ok("labels are read, and the model can be trained"))
+        yield Finding(subject, "inputs", ok("labels are read, and the model can be trained"))
     if references:
-        yield Finding.of(subject, "isolated atoms", isolated_atoms(references, given))
+        yield Finding(subject, "isolated atoms", isolated_atoms(references, given))
 
 
 def isolated_atoms(references: Mapping[int, float], given: Plan) -> Verdict:
@@ -171,7 +172,7 @@ def validation(config: CampaignConfig, start: Dataset | None) -> Verdict:
 
 
 def needed_bytes(config: CampaignConfig, pool: Dataset, start: Dataset | None) -> int:
-    """rounds × (4 models + frames of the round) + journal; a frame has 130 bytes an atom."""
+    """rounds × (4 models + frames of the round) + journal + features; a frame has 130 bytes per atom."""
     size = float(np.mean([len(atoms) for atoms in pool.structures]))
     planned = planned_labels(config)
     labels = len(pool) if planned is None else min(planned, len(pool))
@@ -180,7 +181,8 @@ def needed_bytes(config: CampaignConfig, pool: Dataset, start: Dataset | None) -
     known = 0 if start is None else len(start)
     path = builtin_path() if config.model == BUILTIN else Path(config.model)
     model = path.stat().st_size if path.is_file() else 50_000_000
-    return int(rounds * (MODELS_A_ROUND * model + frame * (known + labels)) + frame * labels)
+    rows = FLOAT32 * config.features.dim * (known + len(pool))
+    return int(rounds * (MODELS_A_ROUND * model + frame * (known + labels)) + frame * labels + rows)
 
 
 def free_bytes(folder: Path) -> int:
@@ -211,28 +213,28 @@ def _calculator(
 ) -> Iterator[Finding]:
     """The calculator on one frame of the pool, and on one of each labelled set."""
     if config.labels.calculator.lower() == MANUAL:
-        yield Finding.of(subject, "calculator", not_checked("the labels come from people"))
+        yield Finding(subject, "calculator", not_checked("the labels come from people"))
         return
     try:
         spec = calculator_spec(config.labels)
         spec.load_class()
     except SurveyorError as problem:
-        yield Finding.of(subject, "calculator", fault(problem))
+        yield Finding(subject, "calculator", fault(problem))
         return
-    yield Finding.of(subject, "charges", charges_reach(spec, pool))
+    yield Finding(subject, "charges", charges_reach(spec, pool))
     chosen = [(data, at) for data in (pool, *labelled) if (at := _middle(data)) is not None]
     if not chosen or chosen[0][0] is not pool:
-        yield Finding.of(subject, "calculator", not_checked("no frame of the pool is sound"))
+        yield Finding(subject, "calculator", not_checked("no frame of the pool is sound"))
         return
     progress.start(f"one frame of each file through {config.labels.calculator}", len(chosen))
-    trials = try_calculator(spec, [data.structures[at] for data, at in chosen], time_limit)
+    results = try_calculator(spec, [data.structures[at] for data, at in chosen], time_limit)
     progress.finish()
-    for (data, at), trial in zip(chosen, trials, strict=False):  # the first that fails ends the trials
+    for (data, at), result in zip(chosen, results, strict=False):  # the first that fails ends the trials
         if data is pool:
-            verdict = calculator(trial, len(data.structures[at]), at, planned_labels(config), time_limit)
-            yield Finding.of(subject, "calculator", verdict)
+            verdict = calculator(result, len(data.structures[at]), at, planned_labels(config), time_limit)
+            yield Finding(subject, "calculator", verdict)
         else:
-            yield Finding.of(data.name, "level of theory", same_level(data, at, trial))
+            yield Finding(data.name, "level of theory", same_level(data, at, result))
 
 
 def _middle(data: Dataset) -> int | None:
@@ -242,38 +244,50 @@ def _middle(data: Dataset) -> int | None:
     return int(usable[np.argsort(sizes, kind="stable")[len(sizes) // 2]]) if sizes else None
 
 
-def calculator(trial: Trial, n_atoms: int, frame: int, planned: int | None, time_limit: float) -> Verdict:
+def try_calculator(
+    spec: CalculatorSpec, frames: Sequence[Atoms], time_limit: float
+) -> list[Labels | Failure]:
+    """Labels of frames from a worker, which is killed past the limit (s); they end with the first failure."""
+    wanted = {structure_id(atoms): atoms for atoms in frames}
+    found: dict[str, Labels | Failure] = {}
+    try:
+        for name, result in EngineLabeller(spec, LocalEngine(processes=1), time_limit=time_limit)(wanted):
+            found[name] = result
+            if isinstance(result, Failure):
+                break
+    except LabellingError as problem:
+        found[next(name for name in wanted if name not in found)] = Failure(problem.got)
+    return [found[name] for atoms in frames if (name := structure_id(atoms)) in found]
+
+
+def calculator(
+    result: Labels | Failure, n_atoms: int, frame: int, planned: int | None, time_limit: float
+) -> Verdict:
     """Finite energy and forces for one frame of the pool, of median size, within the time limit."""
     where = f"pool frame {frame} ({n_atoms} atoms)"
-    if trial.timed_out:
+    seconds = result.core_seconds
+    if isinstance(result, Failure) and result.final and seconds >= time_limit:
         return warning(
             f"no label of {where} within {time_limit:g} s",
             "no error if labels are dear: give it time with --time-limit SECONDS",
         )
-    if isinstance(trial.result, Failure):
+    if isinstance(result, Failure):
         return error(
-            f"no label of {where}: {trial.result.reason}",
+            f"no label of {where}: {result.reason}",
             "run the calculator by itself on this frame; check settings, licence and files that it needs",
         )
-    cost = f"; {planned} such labels: {_duration(planned * trial.seconds)} on one process" if planned else ""
-    return ok(f"{where} labelled in {_duration(trial.seconds)}{cost}")
+    cost = f"; {planned} such labels: {duration(planned * seconds)} on one process" if planned else ""
+    return ok(f"{where} labelled in {duration(seconds)}{cost}")
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
-def same_level(data: Dataset, at: int, trial: Trial) -> Verdict:
+def same_level(data: Dataset, at: int, result: Labels | Failure) -> Verdict:
     """max |F_file − F_calculator| < 0.05 eV/Å on one frame: labels of two methods must not mix."""
-    if isinstance(trial.result, Failure):
-        return not_checked(f"frame {at}: {trial.result.reason}")
+    if isinstance(result, Failure):
+        return not_checked(f"frame {at}: {result.reason}")
     forces = data.forces[at]
     assert forces is not None  # noqa: S101  (labelled)
-    off = float(np.abs(forces - trial.result.forces).max())
-    shift = trial.result.energy - float(data.energy[at])
+    off = float(np.abs(forces - result.forces).max())
+    shift = result.energy - float(data.energy[at])
     if off > SAME_FORCE:
         return warning(
             f"the calculator's forces on frame {at} differ by up to {off:.3f} eV/Å (energy {shift:+.3f} eV)",

@@ -21,31 +21,29 @@ TOLERANCE = 0.1
 def check_card(source: str, potential: Potential) -> Iterator[Finding]:
     """Where a card and a sample of held-out frames lie beside the weights, compare them."""
     subject = f"model {Path(source).name}"
-    yield Finding.of(subject, "opens", ok(repr(potential)))
+    yield Finding(subject, "opens", ok(repr(potential)))
     path = builtin_path() if source == BUILTIN else Path(source)
     card_path, sample = path.with_suffix(".json"), beside(source, "held-out")
     if sample is None or not card_path.is_file():
         why = "no card with a sample of held-out frames beside this model"
-        yield Finding.of(subject, "errors", not_checked(why))
+        yield Finding(subject, "errors", not_checked(why))
         return
     try:
         card = json.loads(card_path.read_text(encoding="utf-8"))
-        yield Finding.of(subject, "weights", weights(path, card))
+        yield Finding(subject, "weights", weights(path, card))
         total = card["errors"]["held_out"]["total"]
         stated = float(total["energy_mae"]), float(total["forces_mae"])
     except (ValueError, KeyError, TypeError) as problem:
         todo = "install the package again, or make model and card again with `surveyor pretrain`"
-        yield Finding.of(
-            subject, "weights", error(f"{card_path.name} is not a whole card: {problem!r}", todo)
-        )
+        yield Finding(subject, "weights", error(f"{card_path.name} is not a whole card: {problem!r}", todo))
         return
     try:
         found = errors(potential, list(read_structures(sample)))
     except SurveyorError as problem:
-        yield Finding.of(subject, "errors", fault(problem))
+        yield Finding(subject, "errors", fault(problem))
         return
-    yield Finding.of(subject, "energy error", compared(stated[0], found.energy_mae, "meV/atom"))
-    yield Finding.of(subject, "force error", compared(stated[1], found.force_mae, "meV/Å"))
+    yield Finding(subject, "energy error", compared(stated[0], found.energy_mae, "meV/atom"))
+    yield Finding(subject, "force error", compared(stated[1], found.force_mae, "meV/Å"))
 
 
 def weights(path: Path, card: dict[str, Any]) -> Verdict:

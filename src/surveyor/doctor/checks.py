@@ -20,6 +20,7 @@ from surveyor.doctor.stress import stress, stress_unit
 from surveyor.doctor.units import energy_unit, force_unit
 from surveyor.errors import StructureError
 from surveyor.progress import Progress
+from surveyor.structures.composition import elements_of
 from surveyor.types import Potential
 
 GEOMETRY_CHECKS: Mapping[str, Callable[[Dataset], Verdict]] = {
@@ -62,7 +63,7 @@ def examine_file(
         data = read_dataset(path, role)
     except StructureError as problem:
         progress.finish()
-        yield Finding.of(path.name, "readable", fault(problem))
+        yield Finding(path.name, "readable", fault(problem))
         return
     progress.finish()
     sets.append(data)
@@ -73,22 +74,22 @@ def examine_dataset(
     data: Dataset, potential: Potential | None, progress: Progress, *, seed: int
 ) -> Iterator[Finding]:
     """All checks of structures in memory."""
-    yield Finding.of(data.name, "readable", _contents(data))
+    yield Finding(data.name, "readable", _contents(data))
     checks = {**GEOMETRY_CHECKS, **(LABEL_CHECKS if data.has_labels else {})}
     progress.start(f"checking {data.name}", len(checks))
     for name, check in checks.items():
-        yield Finding.of(data.name, name, check(data))
+        yield Finding(data.name, name, check(data))
         progress.advance()
     progress.finish()
     if potential is None:
         return
-    yield Finding.of(data.name, "elements", elements(data, potential))
+    yield Finding(data.name, "elements", elements(data, potential))
     if not data.labelled.any():
         return
     drawn = sample(data, potential, progress, seed=seed)
-    yield Finding.of(data.name, "predictions", predictions(drawn))
+    yield Finding(data.name, "predictions", predictions(drawn))
     for label, verdict in MODEL_CHECKS.items():
-        yield Finding.of(data.name, label, verdict(drawn))
+        yield Finding(data.name, label, verdict(drawn))
 
 
 def examine_overlaps(sets: Sequence[Dataset], progress: Progress) -> Iterator[Finding]:
@@ -99,13 +100,13 @@ def examine_overlaps(sets: Sequence[Dataset], progress: Progress) -> Iterator[Fi
         for train in sets:
             if train is not test and train.role is not Role.TARGET:
                 progress.start(f"comparing {train.name} with {test.name}")
-                yield Finding.of(f"{train.name} → {test.name}", "leakage", leakage(train, test))
+                yield Finding(f"{train.name} → {test.name}", "leakage", leakage(train, test))
                 progress.finish()
 
 
 def _contents(data: Dataset) -> Verdict:
     """What a file holds, in one line."""
-    symbols = sorted({int(z) for atoms in data.structures for z in set(atoms.numbers.tolist())})
+    symbols = elements_of(data.structures)
     sizes = [len(atoms) for atoms in data.structures]
     more = "" if data.complete else f"; the first {MAX_FRAMES:,} of more frames are checked"
     return ok(

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from surveyor.errors import StructureError
 from surveyor.structures.identity import CHARGE_KEYS, SPIN_KEYS, structure_id
-from surveyor.structures.label_keys import energies_in, forces_in, stresses_in
+from surveyor.structures.label_keys import likely
 from surveyor.structures.reading import read_structures
 from surveyor.structures.validation import validate
 from surveyor.types import Float64Array
@@ -158,54 +158,39 @@ def read_dataset(path: Path, role: Role) -> Dataset:
 
 def dataset_of(name: str, structures: Sequence[Atoms], role: Role, *, complete: bool = True) -> Dataset:
     """Structures with the labels that are found in them."""
-    energies = [_energy_of(atoms) for atoms in structures]
-    forces = [_forces_of(atoms) for atoms in structures]
-    stresses = [_stress_of(atoms) for atoms in structures]
+    energies, forces, stresses = (
+        [_first(atoms, what) for atoms in structures] for what in ("energy", "forces", "stress")
+    )
     return Dataset(
         name=name,
         role=role,
         structures=structures,
-        energy=np.array([value for _, value in energies], dtype=np.float64),
+        energy=np.array([_scalar(value) for _, value in energies], dtype=np.float64),
         energy_name=tuple(key for key, _ in energies),
         forces=tuple(value for _, value in forces),
         forces_name=tuple(key for key, _ in forces),
-        stress=tuple(value for _, value in stresses),
+        stress=tuple(None if value is None else value.ravel() for _, value in stresses),
         stress_name=tuple(key for key, _ in stresses),
         complete=complete,
     )
 
 
 def _id_or_nothing(atoms: Atoms) -> str:
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        return ""
     try:
         return structure_id(atoms)
     except StructureError:
         return ""
 
 
-def _energy_of(atoms: Atoms) -> tuple[str | None, float]:
-    for key, value in energies_in(atoms):
-        try:
-            return key, float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            return key, float("nan")
-    return None, float("nan")
-
-
-def _forces_of(atoms: Atoms) -> tuple[str | None, Float64Array | None]:
-    for key, value in forces_in(atoms):
+def _first(atoms: Atoms, what: str) -> tuple[str | None, Float64Array | None]:
+    """Key and numbers of the likeliest label of a kind; NaN where these are none."""
+    for key, value in likely(atoms, what):
         try:
             return key, np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):
-            return key, np.full((len(atoms), 3), np.nan)
+            return key, np.full((len(atoms), 3) if what == "forces" else 6, np.nan)
     return None, None
 
 
-def _stress_of(atoms: Atoms) -> tuple[str | None, Float64Array | None]:
-    for key, value in stresses_in(atoms):
-        try:
-            return key, np.asarray(value, dtype=np.float64).ravel()
-        except (TypeError, ValueError):
-            return key, np.full(6, np.nan)
-    return None, None
+def _scalar(value: Float64Array | None) -> float:
+    return float("nan") if value is None or value.size != 1 else float(value.item())

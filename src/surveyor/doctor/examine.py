@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from surveyor.config import CampaignConfig
@@ -19,9 +18,18 @@ from surveyor.progress import Progress
 from surveyor.types import Potential
 
 
-@dataclass(frozen=True)
-class Examination:
-    """What is to be examined.
+def examine(
+    progress: Progress,
+    *,
+    data: Sequence[Path] = (),
+    test: Path | None = None,
+    campaign: Path | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    time_limit: float = 60.0,
+) -> Iterator[Finding]:
+    """Every finding, as it is made; what cannot be read or opened is a finding too.
 
     Args:
         data: files of structures, labelled or not.
@@ -31,46 +39,32 @@ class Examination:
         seed: of the sample that is predicted.
         time_limit: seconds that the calculator gets for one frame.
     """
-
-    data: Sequence[Path] = ()
-    test: Path | None = None
-    campaign: Path | None = None
-    model: str | None = None
-    device: str | None = None
-    seed: int = 0
-    time_limit: float = 60.0
-
-
-def examine(wanted: Examination, progress: Progress) -> Iterator[Finding]:
-    """Every finding, as it is made; what cannot be read or opened is a finding too."""
     config: CampaignConfig | None = None
     folder = Path()
-    if wanted.campaign is not None:
+    if campaign is not None:
         try:
-            config, folder = read_campaign_file(wanted.campaign)
+            config, folder = read_campaign_file(campaign)
         except SurveyorError as problem:
-            yield Finding.of(wanted.campaign.resolve().name, "configuration", fault(problem))
-    model = wanted.model or (config.model if config else BUILTIN)
+            yield Finding(campaign.resolve().name, "configuration", fault(problem))
+    model = model or (config.model if config else BUILTIN)
     potential: Potential | None = None
     try:
         potential = open_potential(
             model,
-            wanted.device or (config.device if config else None),
+            device or (config.device if config else None),
             head=config.head if config and model == config.model else None,
         )
     except PotentialError as problem:
-        yield Finding.of(f"model {Path(model).name}", "opens", fault(problem))
+        yield Finding(f"model {Path(model).name}", "opens", fault(problem))
     if potential is not None:
         progress.start("measuring the errors on held-out frames")
         yield from check_card(model, potential)
         progress.finish()
     sets: list[Dataset] = []
-    for path in wanted.data:
-        yield from examine_file(path, Role.DATA, potential, progress, sets, seed=wanted.seed)
-    if wanted.test is not None:
-        yield from examine_file(wanted.test, Role.TEST, potential, progress, sets, seed=wanted.seed)
+    for path in data:
+        yield from examine_file(path, Role.DATA, potential, progress, sets, seed=seed)
+    if test is not None:
+        yield from examine_file(test, Role.TEST, potential, progress, sets, seed=seed)
     yield from examine_overlaps(sets, progress)
     if config is not None:
-        yield from examine_campaign(
-            config, folder, potential, progress, seed=wanted.seed, time_limit=wanted.time_limit
-        )
+        yield from examine_campaign(config, folder, potential, progress, seed=seed, time_limit=time_limit)

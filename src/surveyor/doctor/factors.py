@@ -29,6 +29,8 @@ FORCE_FACTORS = {
 }
 """Number in that unit / number in eV/Å."""
 
+RANGE = 3.0
+"""Factors within [1/3, 3] are a potential's own error, or the difference of two methods."""
 REACH = 1.6
 """A measured ratio names a unit that is at most this factor away."""
 TIE = 1.3
@@ -42,6 +44,11 @@ def named(ratio: float, factors: Mapping[str, float]) -> list[str]:
     if closest > math.log(REACH):
         return []
     return sorted((n for n, d in distance.items() if d < closest + math.log(TIE)), key=distance.__getitem__)
+
+
+def usual(ratio: float) -> bool:
+    """Whether labels and predictions are of one size, whatever the sign."""
+    return 1 / RANGE < abs(ratio) < RANGE
 
 
 def factor_text(ratio: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -35,25 +35,13 @@ class Verdict:
 class Finding:
     """A verdict in its place in the table."""
 
-    level: Level
     subject: str
     check: str
-    found: str
-    todo: str = ""
-
-    @classmethod
-    def of(cls, subject: str, check: str, verdict: Verdict) -> Finding:
-        return cls(verdict.level, subject, check, verdict.found, verdict.todo)
+    verdict: Verdict
 
     def as_dict(self) -> dict[str, str]:
         """For JSON."""
-        return {
-            "level": self.level.value,
-            "subject": self.subject,
-            "check": self.check,
-            "found": self.found,
-            "todo": self.todo,
-        }
+        return {"subject": self.subject, "check": self.check, **asdict(self.verdict)}
 
 
 def ok(found: str) -> Verdict:
@@ -80,7 +68,7 @@ def not_checked(why: str) -> Verdict:
 
 def worst(findings: Sequence[Finding]) -> Level:
     """The worst level that occurs."""
-    levels = {finding.level for finding in findings}
+    levels = {finding.verdict.level for finding in findings}
     for level in (Level.ERROR, Level.WARNING):
         if level in levels:
             return level

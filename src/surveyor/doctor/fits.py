@@ -1,4 +1,4 @@
-"""Robust fits of energies to the numbers of atoms of each element, and robust spreads."""
+"""Labels against predictions: fits of energies per element, and factors between the two."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
+from surveyor.doctor.factors import FORCE_FACTORS, named, usual
+from surveyor.regression import least_absolute
+from surveyor.structures.composition import counts, elements_of
 from surveyor.structures.identity import total_charge
-from surveyor.types import Float64Array
+from surveyor.types import Float64Array, IndexArray
 
-ITERATIONS = 30
-TO_SIGMA = 1.4826
-"""Standard deviation / median absolute deviation of a normal distribution."""
+CLEAR = 0.8
+"""ρ of a single frame that says something."""
+FACTOR = 8.0
+"""Factor between a frame's forces and the model's that is not the model's own error."""
+ALIKE = 1.5
+"""Median factor between frames in one unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,39 +39,31 @@ class CountFit:
 
 
 def fit_counts(structures: Sequence[Atoms], values: Float64Array) -> CountFit:
-    """min_δ Σ_x |y(x) − Σ_z n_z(x) δ_z − δ_q(x)| / n(x), by re-weighted least squares.
+    """min_δ Σ_x |y(x) − Σ_z n_z(x) δ_z − δ_q(x)| / n(x), by `least_absolute`.
 
     δ_q, one constant for each total charge but the commonest, is there because a potential that does not
-    know the charge is off by a constant for ions. Absolute deviations, so that a few wrong energies do not
-    move the fit.
+    know the charge is off by a constant for ions.
     """
-    elements = sorted({int(z) for atoms in structures for z in set(atoms.numbers.tolist())})
-    counts = np.array([[(atoms.numbers == z).sum() for z in elements] for atoms in structures], dtype=float)
-    sizes = counts.sum(axis=1)
+    elements = elements_of(structures)
+    numbers = counts(structures, elements)
+    sizes = numbers.sum(axis=1)
     charges = np.array([str(total_charge(atoms)) for atoms in structures])
     names, amounts = np.unique(charges, return_counts=True)
     others = [name for name in names if name != names[amounts.argmax()]]
-    design = np.column_stack([counts, *((charges == name).astype(float) for name in others)])
-    scaled, target = design / sizes[:, None], values / sizes
-    weights = np.ones(len(values))
-    solution = np.zeros(design.shape[1])
-    for _ in range(ITERATIONS):
-        root = np.sqrt(weights)
-        solution, *_ = np.linalg.lstsq(scaled * root[:, None], target * root, rcond=1e-10)
-        left = np.abs(target - scaled @ solution)
-        floor = max(1e-6, 1e-3 * float(np.median(left)))
-        weights = 1 / np.maximum(left, floor)
-        weights /= weights.max()
+    design = np.column_stack([numbers, *((charges == name).astype(float) for name in others)])
+    solution = least_absolute(
+        design / sizes[:, None], values / sizes, floor=1e-6, share=1e-3, iterations=30, cutoff=1e-10
+    )
     return CountFit(
         shifts=dict(zip(elements, solution[: len(elements)].tolist(), strict=True)),
         fitted=design @ solution,
-        rank=int(np.linalg.matrix_rank(counts)),
+        rank=int(np.linalg.matrix_rank(numbers)),
     )
 
 
-def spread(values: Float64Array) -> float:
-    """1.4826 median |y − median y|: the standard deviation of the bulk."""
-    return TO_SIGMA * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
+def differences(structures: Sequence[Atoms], energies: Float64Array) -> Float64Array:
+    """(n,) energies less what the best energies per element explain of them."""
+    return energies - fit_counts(structures, energies).fitted
 
 
 @dataclass(frozen=True)
@@ -91,3 +89,32 @@ def likeness(x: Float64Array, y: Float64Array) -> Likeness:
     if size == 0 or product == 0:
         return Likeness(0.0, 1.0)
     return Likeness(product / size, squares / product)
+
+
+def odd_frames(each: Sequence[Likeness], least: float) -> tuple[IndexArray, float, list[str]] | None:
+    """A minority of frames whose forces are of another sign or unit, where the potential fits most others.
+
+    Relaxed frames have small forces too, but by all kinds of factors: the factors of a unit are alike.
+
+    Args:
+        each: forces of each frame against the predicted ones.
+        least: frames that make a mistake of a part.
+
+    Returns:
+        (m,) their positions, their factor (−1: gradients), and the units that explain it; or None.
+    """
+    rho = np.array([one.correlation for one in each])
+    factor = np.array([abs(one.ratio) for one in each])
+    size = np.array([usual(ratio) for ratio in factor], dtype=bool)
+    if not len(each) or (size & (rho > CLEAR)).mean() < 0.5:
+        return None
+    flipped = np.flatnonzero(size & (rho < -CLEAR))
+    if len(flipped) >= least:
+        return flipped, -1.0, []
+    scaled = np.flatnonzero((rho > CLEAR) & ~((factor > 1 / FACTOR) & (factor < FACTOR)))
+    if len(scaled) < least:
+        return None
+    middle = float(np.median(factor[scaled]))
+    units = named(middle, FORCE_FACTORS)
+    alike = np.median(np.abs(np.log(factor[scaled] / middle))) < np.log(ALIKE)
+    return (scaled, middle, units) if units and alike else None

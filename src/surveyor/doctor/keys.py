@@ -79,7 +79,7 @@ def finite_labels(data: Dataset) -> Verdict:
         shape = getattr(data.forces[shapes[0]], "shape", ())
         return error(
             f"forces of shape {shape} for {len(data.structures[shapes[0]])} atoms in {frames_text(shapes)}",
-            "write forces as three columns, one row an atom",
+            "write forces as three columns, one row per atom",
         )
     if strange:
         return error(

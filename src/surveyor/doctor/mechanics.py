@@ -9,6 +9,7 @@ import numpy as np
 from surveyor.doctor.dataset import Dataset
 from surveyor.doctor.factors import factor_text
 from surveyor.doctor.findings import Verdict, error, frames_text, not_checked, ok, warning
+from surveyor.labelling.rigid import net_and_total, torques
 from surveyor.types import Float64Array, IndexArray
 
 STEP = (1e-4, 0.15)
@@ -99,27 +100,24 @@ def net_force(data: Dataset) -> Verdict:
 
     Frames with small forces (Σ |F| below a tenth of the median) do not count.
     """
-    numbers, net, torque, size = [], [], [], []
+    found = []
     for number in np.flatnonzero(data.labelled).tolist():
         atoms, forces = data.structures[number], data.forces[number]
         if atoms.pbc.any() or len(atoms) < 2 or forces is None:
             continue
-        arms = atoms.positions - atoms.positions.mean(axis=0)
-        sizes = np.linalg.norm(forces, axis=1)
-        numbers.append(int(number))
-        size.append(float(sizes.sum()))
-        net.append(float(np.linalg.norm(forces.sum(axis=0))))
-        lever = float((np.linalg.norm(arms, axis=1) * sizes).sum())
-        torque.append(float(np.linalg.norm(np.cross(arms, forces).sum(axis=0))) / max(lever, 1e-300))
-    if not numbers:
+        arms = np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1)
+        lever = float((arms * np.linalg.norm(forces, axis=1)).sum())
+        drift, total = net_and_total(forces)
+        twist, _ = net_and_total(torques(atoms.positions, forces))
+        found.append((number, drift, twist / max(lever, 1e-300), total))
+    if not found:
         return not_checked("no labelled molecules")
-    sizes = np.array(size)
+    numbers, net, torque, sizes = np.array(found).T
     told = (sizes > 0.1 * np.median(sizes)) & (sizes > 0)
     if not told.any():
         return not_checked("all forces are zero")
-    drift = np.array(net)[told] / sizes[told]
-    twist = np.array(torque)[told]
-    which = np.array(numbers)[told]
+    drift, twist = net[told] / sizes[told], torque[told]
+    which = numbers[told].astype(np.intp)
     if (drift > NET).mean() > 0.05:
         return warning(
             f"forces of {int((drift > NET).sum())} of {len(drift)} molecules do not sum to zero "

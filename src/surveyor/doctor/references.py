@@ -10,8 +10,10 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from surveyor.doctor.findings import Verdict, error, frames_text, not_checked, ok, warning
-from surveyor.doctor.fits import fit_counts, spread
+from surveyor.doctor.fits import fit_counts
 from surveyor.doctor.sampling import Sample
+from surveyor.regression import spread
+from surveyor.structures.composition import elements_of
 from surveyor.types import Float64Array, IndexArray
 
 MIN_FRAMES = 20
@@ -31,8 +33,7 @@ CLEAR = 3.0
 
 
 def _enough(sample: Sample) -> bool:
-    columns = len({int(z) for atoms in sample.structures for z in set(atoms.numbers.tolist())})
-    return len(sample) >= max(MIN_FRAMES, 5 * columns)
+    return len(sample) >= max(MIN_FRAMES, 5 * len(elements_of(sample.structures)))
 
 
 def references(sample: Sample) -> Verdict:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
-from surveyor.doctor.factors import ENERGY_FACTORS, FORCE_FACTORS, named
-from surveyor.doctor.fits import Likeness, fit_counts, likeness
+from surveyor.doctor.factors import ENERGY_FACTORS, FORCE_FACTORS, named, usual
+from surveyor.doctor.findings import Level
+from surveyor.doctor.fits import Likeness, differences, fit_counts, likeness, odd_frames
 from surveyor.doctor.sampling import predictions
+from surveyor.doctor.units import unit_verdict
 from surveyor.errors import LabellingError, PotentialError
 from surveyor.types import Float64Array, Labels, Potential
 
@@ -20,8 +21,6 @@ MOST_ATOMS = 4_000
 """Atoms that are predicted at most, evenly from all results; seconds on one core."""
 FELT = 0.5
 """eV/Å, root mean square of the potential's forces: below it, methods differ by as much as there is."""
-RANGE = 3.0
-"""Factors within [1/3, 3] are the difference of two methods."""
 ALIKE = 0.8
 """|ρ| from which a factor means something, of all forces and of a single frame."""
 ENERGY_ALIKE = 0.9
@@ -35,12 +34,8 @@ FEW = 3
 Pair = tuple[Atoms, Labels]
 
 
-@dataclass(frozen=True, eq=False)
-class _Compared:
-    """Frames whose forces say something, with the potential's predictions."""
-
-    pairs: list[Pair]
-    predicted: list[Labels]
+Compared = tuple[Atoms, Labels, Labels]
+"""A structure, its labels, and the potential's predictions."""
 
 
 def unit_judge(open_it: Callable[[], Potential], name: str) -> Callable[[Sequence[Pair]], str]:
@@ -73,10 +68,10 @@ def check_units(pairs: Sequence[Pair], potential: Potential, name: str) -> str:
         LabellingError: the labels are in another unit, or gradients stand for forces.
     """
     compared = _compare(pairs, potential)
-    if len(compared.pairs) < MIN_FRAMES:
+    if len(compared) < MIN_FRAMES:
         return f"units and signs not checked: {name} knows fewer than {MIN_FRAMES} of the new results"
-    truth = [labels.forces.ravel() for _, labels in compared.pairs]
-    model = [labels.forces.ravel() for labels in compared.predicted]
+    truth = [labels.forces.ravel() for _, labels, _ in compared]
+    model = [predicted.forces.ravel() for _, _, predicted in compared]
     felt, size = _size(np.concatenate(model)), _size(np.concatenate(truth))
     if felt < FELT:
         return f"units and signs not checked: the forces of {name} are too small to tell ({felt:.2g} eV/Å)"
@@ -91,7 +86,7 @@ def check_units(pairs: Sequence[Pair], potential: Potential, name: str) -> str:
         _refuse_factor("forces", whole, FORCE_FACTORS, "eV/Å", name, over)
     _refuse_part(each, name)
     energies = _check_energies(compared, name)
-    if whole.correlation > ALIKE and 1 / RANGE < whole.ratio < RANGE:
+    if whole.correlation > ALIKE and usual(whole.ratio):
         return (
             f"forces are {whole.ratio:.2f} × those of {name} (ρ = {whole.correlation:.2f} {over}); {energies}"
         )
@@ -101,7 +96,7 @@ def check_units(pairs: Sequence[Pair], potential: Potential, name: str) -> str:
     )
 
 
-def _compare(pairs: Sequence[Pair], potential: Potential) -> _Compared:
+def _compare(pairs: Sequence[Pair], potential: Potential) -> list[Compared]:
     known = set(potential.elements)
     usable = [
         pair
@@ -111,13 +106,8 @@ def _compare(pairs: Sequence[Pair], potential: Potential) -> _Compared:
     total = sum(len(atoms) for atoms, _ in usable)
     step = max(1, -(-total // MOST_ATOMS))
     chosen = usable[::step]
-    kept: list[Pair] = []
-    predicted: list[Labels] = []
-    for position, prediction in predictions(potential, [atoms for atoms, _ in chosen]):
-        if prediction is not None:
-            kept.append(chosen[position])
-            predicted.append(prediction)
-    return _Compared(kept, predicted)
+    found = predictions(potential, [atoms for atoms, _ in chosen])
+    return [(*chosen[position], predicted) for position, predicted in found if predicted is not None]
 
 
 def _size(values: Float64Array) -> float:
@@ -126,11 +116,9 @@ def _size(values: Float64Array) -> float:
 
 def _refuse_sign(whole: Likeness, name: str, over: str) -> None:
     """Gradients, where their size is that of forces in eV/Å or in another unit."""
-    size = abs(whole.ratio)
-    usual = 1 / RANGE < size < RANGE
-    units = [] if usual else named(size, FORCE_FACTORS)
-    if usual or units:
-        unit = "" if usual else f", in {' or '.join(units)}"
+    units = [] if usual(whole.ratio) else named(abs(whole.ratio), FORCE_FACTORS)
+    if usual(whole.ratio) or units:
+        unit = f", in {' or '.join(units)}" if units else ""
         raise _refusal(
             f"forces point the other way than those of {name} (ρ = {whole.correlation:.2f} {over}): "
             f"gradients taken for forces{unit}",
@@ -141,50 +129,35 @@ def _refuse_sign(whole: Likeness, name: str, over: str) -> None:
 def _refuse_factor(
     what: str, whole: Likeness, factors: dict[str, float], wanted: str, name: str, over: str
 ) -> None:
-    units = named(abs(whole.ratio), factors)
-    if units and not 1 / RANGE < whole.ratio < RANGE:
-        raise _refusal(
-            f"{what} are {whole.ratio:.3g} × those of {name} (ρ = {whole.correlation:.2f} {over}): "
-            f"{' or '.join(units)} taken for {wanted}",
-            f"{what} in {wanted}",
-        )
+    if usual(whole.ratio):
+        return
+    verdict = unit_verdict(what, whole, factors, wanted, over, f"those of {name}")
+    if verdict.level is Level.ERROR:
+        raise _refusal(verdict.found, f"{what} in {wanted}")
 
 
 def _refuse_part(each: Sequence[Likeness], name: str) -> None:
-    """A part in another unit or of another sign, where the potential follows most of the rest."""
-    usual = [one for one in each if one.correlation > ALIKE and 1 / RANGE < one.ratio < RANGE]
-    if len(usual) < len(each) / 2:
+    odd = odd_frames(each, FEW)
+    if odd is None:
         return
-    flipped = [one for one in each if one.correlation < -ALIKE and 1 / RANGE < -one.ratio < RANGE]
-    if len(flipped) >= FEW:
-        raise _refusal(
-            f"forces of {len(flipped)} of {len(each)} results point the other way than those of {name}: "
-            "gradients taken for forces",
-            "forces, which are minus the gradient, in eV/Å",
-        )
-    scaled = [one.ratio for one in each if one.correlation > ALIKE and not 1 / 8 < one.ratio < 8]
-    if len(scaled) < FEW:
-        return
-    middle = float(np.median(scaled))
-    units = named(middle, FORCE_FACTORS)
-    if units and np.median(np.abs(np.log(np.array(scaled) / middle))) < np.log(1.5):
-        raise _refusal(
-            f"forces of {len(scaled)} of {len(each)} results are {middle:.3g} × those of {name}: "
-            f"{' or '.join(units)} taken for eV/Å",
-            "one unit for all, eV/Å",
-        )
+    frames, factor, units = odd
+    how = f"are {factor:.3g} × those of {name}: {' or '.join(units)} taken for eV/Å"
+    if factor < 0:
+        how = f"point the other way than those of {name}: gradients taken for forces"
+    raise _refusal(
+        f"forces of {len(frames)} of {len(each)} results {how}", "forces in eV/Å, of one unit and sign"
+    )
 
 
-def _check_energies(compared: _Compared, name: str) -> str:
-    structures = [atoms for atoms, _ in compared.pairs]
-    labels = np.array([labels.energy for _, labels in compared.pairs])
-    predicted = np.array([one.energy for one in compared.predicted])
+def _check_energies(compared: Sequence[Compared], name: str) -> str:
+    structures = [atoms for atoms, _, _ in compared]
+    labels, predicted = np.array([[label.energy, model.energy] for _, label, model in compared]).T
     fit = fit_counts(structures, labels)
     if len(structures) < fit.rank + SPARE:
         return "energies not checked, there are too few of the same composition"
-    whole = likeness(predicted - fit_counts(structures, predicted).fitted, labels - fit.fitted)
+    whole = likeness(differences(structures, predicted), labels - fit.fitted)
     over = f"over {len(structures)} results"
-    if whole.correlation < -ENERGY_ALIKE and 1 / RANGE < -whole.ratio < RANGE:
+    if whole.correlation < -ENERGY_ALIKE and usual(whole.ratio):
         raise _refusal(
             f"energies fall where those of {name} rise (ρ = {whole.correlation:.2f} {over})", "energies in eV"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.doctor.dataset import Dataset
-from surveyor.doctor.fits import fit_counts
+from surveyor.doctor.fits import differences
 from surveyor.errors import PotentialError
 from surveyor.progress import Progress
 from surveyor.structures.label_keys import is_isolated_atom
@@ -67,8 +67,7 @@ class Sample:
     @cached_property
     def residual(self) -> Float64Array:
         """(m,) E − Ê − Σ_z n_z δ_z − δ_q: what per-element (and per-charge) references leave, in eV."""
-        difference = self.energy - self.predicted
-        return difference - fit_counts(self.structures, difference).fitted
+        return differences(self.structures, self.energy - self.predicted)
 
 
 def sample(data: Dataset, potential: Potential, progress: Progress, *, seed: int) -> Sample:
@@ -137,7 +136,7 @@ def _choose(
         return eligible, np.ones(len(eligible), dtype=bool)
     count = max(RUN, int(ATOMS / sizes.mean()))
     energy = data.energy[eligible]
-    left = np.abs(energy - fit_counts([data.structures[i] for i in eligible], energy).fitted) / sizes
+    left = np.abs(differences([data.structures[i] for i in eligible], energy)) / sizes
     extremes = np.argsort(-left, kind="stable")[: int(EXTREMES * count)]
     starts = np.random.default_rng(seed).permutation(np.arange(0, len(eligible), RUN))
     runs = (starts[: (count - len(extremes)) // RUN, None] + np.arange(RUN)).ravel()

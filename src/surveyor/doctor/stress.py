@@ -10,10 +10,11 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from ase.units import Bohr, GPa, Hartree, Pascal, Rydberg, bar
 
 from surveyor.doctor.dataset import Dataset
-from surveyor.doctor.factors import named
+from surveyor.doctor.factors import named, usual
 from surveyor.doctor.findings import Verdict, error, frames_text, not_checked, ok, warning
 from surveyor.doctor.fits import Likeness, likeness
 from surveyor.doctor.sampling import Sample
+from surveyor.doctor.units import unit_verdict
 from surveyor.types import Float64Array
 
 FACTORS: Mapping[str, float] = {
@@ -32,7 +33,6 @@ HIGHEST = 1.0
 """eV/Å³, 160 GPa; the middle of |stress| over condensed matter that is not at the centre of a planet."""
 MIN_FRAMES = 5
 ALIKE = 0.5
-RANGE = 3.0
 CLEARER = 0.3
 """By so much ρ of the shear components must rise with another order of theirs."""
 OTHER_ORDER = [4, 5, 3]
@@ -93,7 +93,7 @@ def stress_unit(sample: Sample) -> Verdict:
     return (
         _virials(whole, virial, over)
         or _sign(whole, over)
-        or _unit(whole, over)
+        or (None if usual(whole.ratio) else unit_verdict("stresses", whole, FACTORS, "eV/Å³", over))
         or _order(model, label, over)
         or ok(f"{whole.ratio:.2f} × the model's, ρ = {whole.correlation:.2f} {over}")
     )
@@ -101,7 +101,7 @@ def stress_unit(sample: Sample) -> Verdict:
 
 def _virials(whole: Likeness, virial: Likeness, over: str) -> Verdict | None:
     """The labels per volume are of the model's size, and the labels themselves are not."""
-    if _usual(whole.ratio) or not _usual(virial.ratio) or _explained(abs(whole.ratio)):
+    if usual(whole.ratio) or not usual(virial.ratio) or _explained(abs(whole.ratio)):
         return None
     todo = "divide them by the volume" + (", and multiply by −1" if virial.correlation < 0 else "")
     return error(
@@ -119,19 +119,6 @@ def _sign(whole: Likeness, over: str) -> Verdict | None:
     )
 
 
-def _unit(whole: Likeness, over: str) -> Verdict | None:
-    if _usual(whole.ratio):
-        return None
-    units = named(abs(whole.ratio), FACTORS)
-    text = f"stresses are {whole.ratio:.3g} × the model's (ρ = {whole.correlation:.2f} {over})"
-    if not units:
-        return warning(f"{text}: no usual unit explains that", "check the unit: eV/Å³ is expected")
-    return error(
-        f"{text}: {' or '.join(units)} taken for eV/Å³",
-        f"divide by {FACTORS[units[0]]:.6g} if they are in {units[0]}",
-    )
-
-
 def _order(model: Float64Array, label: Float64Array, over: str) -> Verdict | None:
     """The shears fit the model's clearly better where they are taken for xy, yz, zx."""
     shear = model[:, 3:].ravel()
@@ -144,10 +131,6 @@ def _order(model: Float64Array, label: Float64Array, over: str) -> Verdict | Non
         f"{as_it_is:.2f} {over})",
         "write ASE's order: xx, yy, zz, yz, xz, xy",
     )
-
-
-def _usual(ratio: float) -> bool:
-    return 1 / RANGE < abs(ratio) < RANGE
 
 
 def _explained(ratio: float) -> bool:

@@ -6,23 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from surveyor.doctor.factors import ENERGY_FACTORS, FORCE_FACTORS, named
+from surveyor.doctor.factors import ENERGY_FACTORS, FORCE_FACTORS, named, usual
 from surveyor.doctor.findings import Verdict, error, frames_text, not_checked, ok, warning
-from surveyor.doctor.fits import Likeness, fit_counts, likeness
+from surveyor.doctor.fits import Likeness, differences, likeness, odd_frames
 from surveyor.doctor.sampling import Sample
-from surveyor.types import Float64Array, IndexArray
 
 MIN_FRAMES = 5
 ALIKE = 0.5
 """ρ from which a factor between labels and predictions means something."""
-RANGE = 3.0
-"""Factors within [1/3, 3] are a potential's own error."""
 UNLIKE = 0.3
 """ρ below which forces of equal size have nothing to do with each other."""
-CLEAR = 0.8
-"""ρ of a single frame that says something."""
-FACTOR = 8.0
-"""Factor between a frame's forces and the model's that is not the model's own error."""
 FEW = 0.02
 """Share of frames in another unit from which a file counts as mixed."""
 
@@ -48,11 +41,17 @@ def force_unit(sample: Sample) -> Verdict:
             f"forces point the other way than the model's (ρ = {whole.correlation:.2f} {over})",
             "these are gradients: multiply them by −1",
         )
-    if whole.correlation > ALIKE and not 1 / RANGE < whole.ratio < RANGE:
-        return _unit_verdict("forces", whole, FORCE_FACTORS, "eV/Å", over)
-    odd = _odd_frames(sample)
-    if odd:
-        frames, what = odd
+    if whole.correlation > ALIKE and not usual(whole.ratio):
+        return unit_verdict("forces", whole, FORCE_FACTORS, "eV/Å", over)
+    each = [
+        likeness(prediction.ravel(), label.ravel())
+        for prediction, label in zip(sample.predicted_forces, sample.forces, strict=True)
+    ]
+    if odd := odd_frames(each, max(MIN_FRAMES, FEW * len(each))):
+        frames, factor, units = odd
+        what = f"{factor:.3g} × the model's, as in {' or '.join(units)}"
+        if factor < 0:
+            what = "gradients: they point the other way than the model's"
         return error(
             f"forces of {len(frames)} of {len(sample)} frames are {what} "
             f"({frames_text(sample.index[frames])})",
@@ -68,43 +67,19 @@ def force_unit(sample: Sample) -> Verdict:
     return not_checked(f"the model's forces follow the labels too little (ρ = {whole.correlation:.2f})")
 
 
-def _odd_frames(sample: Sample) -> tuple[IndexArray, str] | None:
-    """Positions of the minority that has another unit or sign, and which; only where the model fits the rest.
-
-    Relaxed frames have small forces too, but by all kinds of factors: the factors of a unit are alike.
-    """
-    each = [
-        likeness(predicted.ravel(), label.ravel())
-        for predicted, label in zip(sample.predicted_forces, sample.forces, strict=True)
-    ]
-    rho = np.array([one.correlation for one in each])
-    factor = np.array([abs(one.ratio) for one in each])
-    usual = (factor > 1 / RANGE) & (factor < RANGE)
-    if (usual & (rho > CLEAR)).mean() < 0.5:
-        return None
-    least = max(MIN_FRAMES, FEW * len(each))
-    flipped = np.flatnonzero(usual & (rho < -CLEAR))
-    if len(flipped) >= least:
-        return flipped, "gradients: they point the other way than the model's"
-    scaled = np.flatnonzero((rho > CLEAR) & ~((factor > 1 / FACTOR) & (factor < FACTOR)))
-    if len(scaled) >= least:
-        middle = float(np.median(factor[scaled]))
-        units = named(middle, FORCE_FACTORS)
-        if units and np.median(np.abs(np.log(factor[scaled] / middle))) < np.log(1.25):
-            return scaled, f"{middle:.3g} × the model's, as in {' or '.join(units)}"
-    return None
-
-
 def energy_unit(sample: Sample) -> Verdict:
     """k = Σ a² / Σ ab within [1/3, 3] where ρ(a, b) > 0.5: a, b are E, Ê less per-element references."""
     if sample.drawn.sum() < MIN_FRAMES:
         return not_checked(f"fewer than {MIN_FRAMES} labelled frames that the model knows")
-    a, b = _differences(sample)
-    whole = likeness(b, a)
+    structures = [atoms for atoms, drawn in zip(sample.structures, sample.drawn, strict=True) if drawn]
+    labels, predicted = (
+        differences(structures, energies[sample.drawn]) for energies in (sample.energy, sample.predicted)
+    )
+    whole = likeness(predicted, labels)
     over = f"over {int(sample.drawn.sum())} frames"
-    if whole.correlation > ALIKE and not 1 / RANGE < whole.ratio < RANGE:
+    if whole.correlation > ALIKE and not usual(whole.ratio):
         per_atom = {"eV/atom": 1 / float(np.median(sample.sizes[sample.drawn]))}
-        return _unit_verdict("energy differences", whole, {**ENERGY_FACTORS, **per_atom}, "eV", over)
+        return unit_verdict("energy differences", whole, {**ENERGY_FACTORS, **per_atom}, "eV", over)
     if whole.correlation > ALIKE:
         return ok(f"differences {whole.ratio:.2f} × the model's, ρ = {whole.correlation:.2f} {over}")
     if whole.correlation < -ALIKE:
@@ -115,20 +90,17 @@ def energy_unit(sample: Sample) -> Verdict:
     return not_checked(f"the model's energies follow the labels too little (ρ = {whole.correlation:.2f})")
 
 
-def _differences(sample: Sample) -> tuple[Float64Array, Float64Array]:
-    """Labels and predictions less their own best per-element references, random part of the sample."""
-    structures = [atoms for atoms, drawn in zip(sample.structures, sample.drawn, strict=True) if drawn]
-    energy, predicted = sample.energy[sample.drawn], sample.predicted[sample.drawn]
-    return energy - fit_counts(structures, energy).fitted, predicted - fit_counts(
-        structures, predicted
-    ).fitted
-
-
-def _unit_verdict(
-    what: str, found: Likeness, factors: Mapping[str, float], wanted: str, over: str
+def unit_verdict(
+    what: str,
+    found: Likeness,
+    factors: Mapping[str, float],
+    wanted: str,
+    over: str,
+    model: str = "the model's",
 ) -> Verdict:
+    """Which unit a factor betrays that is none of a potential's own error."""
     units = named(found.ratio, factors)
-    text = f"{what} are {found.ratio:.3g} × the model's (ρ = {found.correlation:.2f} {over})"
+    text = f"{what} are {found.ratio:.3g} × {model} (ρ = {found.correlation:.2f} {over})"
     if not units:
         return warning(f"{text}: no usual unit explains that", f"check the unit: {wanted} is expected")
     near = abs(np.log(found.ratio / factors[units[0]]))

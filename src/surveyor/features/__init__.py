@@ -2,10 +2,12 @@
 
 from surveyor.features.activations import Activations, ForceActivations
 from surveyor.features.forces import EnergyForceTangent, ForceTangent
+from surveyor.features.registry import FEATURES
 from surveyor.features.scaling import unit_mean_square
 from surveyor.features.tangent import Tangent
 
 __all__ = [
+    "FEATURES",
     "Activations",
     "EnergyForceTangent",
     "ForceActivations",

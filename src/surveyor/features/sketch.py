@@ -47,6 +47,10 @@ class CountSketch:
         """(rows, P) → (rows, D), accumulated in float64."""
         return self._part(gradients.to(torch.float64), slice(0, self.size))
 
+    def transpose(self, weights: torch.Tensor) -> torch.Tensor:
+        """Sᵀw (P,) for w (D,): (Sg)·w = g·(Sᵀw)."""
+        return self.signs.to(weights) * weights[self.buckets.to(weights.device)]
+
     def add(
         self,
         rows: torch.Tensor,
@@ -76,6 +80,10 @@ class Identity:
 
     def __init__(self, size: int) -> None:
         self.dim = size
+
+    def transpose(self, weights: torch.Tensor) -> torch.Tensor:
+        """The weights themselves."""
+        return weights
 
     def add(
         self,

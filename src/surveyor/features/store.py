@@ -8,18 +8,16 @@
 
 A block is made under another name and renamed when it is whole, so that a kill at any moment costs one
 block and leaves nothing half-written; blocks are cut at fixed numbers, so that a resumed store equals, byte
-for byte, one that was never interrupted.
+for byte, one that was never interrupted. A block knows the SHA-256 of its content.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import zarr
@@ -27,12 +25,19 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from surveyor.errors import FeatureError
-from surveyor.structures.identity import structure_id
-from surveyor.structures.writing import write_error
 from surveyor.types import Features, FloatArray, IndexArray
 
 FORMAT = 1
 BLOCK = 2048
+IN_MEMORY = 4 * 2**30
+"""Rows of a store that take more bytes than this stay on disk and are read as the rule asks for them."""
+CHECKSUM = "sha256"
+UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError)
+"""What zarr and its codecs raise on damaged files."""
+
+
+class StoreError(FeatureError):
+    """A store that is damaged, or one of other features or of other structures."""
 
 
 class StorableFeatureMap(Protocol):
@@ -56,20 +61,22 @@ class FeatureStore:
         self.path = Path(path)
         try:
             attributes: dict[str, Any] = dict(zarr.open_group(self.path, mode="r").attrs)
+            if attributes.get("surveyor_features") != FORMAT:
+                raise StoreError(
+                    f"{self.path} holds no features of format {FORMAT}",
+                    expected="a folder that this version's `surveyor embed` wrote",
+                    todo="embed the structures again, into a new folder",
+                )
+            self.settings: dict[str, Any] = dict(attributes["settings"])
+            self.dim: int = int(attributes["dim"])
+            self.dtype: str = str(attributes["dtype"])
+            self.block: int = int(attributes["block"])
         except FileNotFoundError as error:
-            raise FeatureError(
+            raise StoreError(
                 f"no feature store at {self.path}", expected="a folder that `surveyor embed` wrote"
             ) from error
-        if attributes.get("surveyor_features") != FORMAT:
-            raise FeatureError(
-                f"{self.path} holds no features of format {FORMAT}",
-                expected="a folder that this version's `surveyor embed` wrote",
-                todo="embed the structures again, into a new folder",
-            )
-        self.settings: dict[str, Any] = dict(attributes["settings"])
-        self.dim: int = int(attributes["dim"])
-        self.dtype: str = str(attributes["dtype"])
-        self.block: int = int(attributes["block"])
+        except UNREADABLE as error:
+            raise self._damaged(str(error)) from error
 
     def differing(self, wanted: Mapping[str, object]) -> tuple[str, object, object] | None:
         """The first setting that differs from what is wanted: its name, its value here, and the wanted one.
@@ -93,7 +100,7 @@ class FeatureStore:
     def n_blocks(self) -> int:
         """Whole blocks, counted from the first without a gap."""
         number = 0
-        while self._block_path(number).is_dir():
+        while self.block_path(number).is_dir():
             number += 1
         return number
 
@@ -107,8 +114,7 @@ class FeatureStore:
 
     def block_ids(self, number: int) -> list[str]:
         """Ids of the structures of one block."""
-        raw = np.asarray(self._array(number, "ids")[:])
-        return [row.tobytes().decode("ascii") for row in raw]
+        return [row.tobytes().decode("latin-1") for row in self._read(number, "ids")]
 
     @property
     def ids(self) -> list[str]:
@@ -116,11 +122,21 @@ class FeatureStore:
         return [name for number in range(self.n_blocks) for name in self.block_ids(number)]
 
     def blocks(self) -> Iterator[Features]:
-        """The features, a block at a time."""
+        """The features, a block at a time.
+
+        Raises:
+            StoreError: a block is not what was written.
+        """
         for number in range(self.n_blocks):
-            owner = np.asarray(self._array(number, "owner")[:], dtype=np.intp)
-            count = int(self._array(number, "ids").shape[0])
-            yield Features(np.asarray(self._array(number, "values")[:]), owner, count, finite=True)
+            arrays = {name: self._read(number, name) for name in ("values", "owner", "ids")}
+            try:
+                recorded = zarr.open_group(self.block_path(number), mode="r").attrs.get(CHECKSUM)
+            except (OSError, *UNREADABLE) as error:
+                raise self._damaged(f"block {number}: {error}") from error
+            if recorded not in (None, checksum(arrays)):  # early stores have none
+                raise self._damaged(f"block {number} is not what was written")
+            owner = arrays["owner"].astype(np.intp)
+            yield Features(arrays["values"], owner, len(arrays["ids"]), finite=True)
 
     @property
     def n_bytes(self) -> int:
@@ -129,7 +145,11 @@ class FeatureStore:
         return rows * self.dim * np.dtype(self.dtype).itemsize
 
     def features(self, *, in_memory: bool = True) -> Features:
-        """All rows, in the order of the structures: one copy in memory, or read as they are asked for."""
+        """All rows, in the order of the structures: one copy in memory, or read as they are asked for.
+
+        Raises:
+            StoreError: a block is not what was written; what is read later is not checked.
+        """
         if not in_memory:
             return self._on_disk()
         numbers = range(self.n_blocks)
@@ -153,18 +173,36 @@ class FeatureStore:
             structures += int(self._array(number, "ids").shape[0])
         return Features(cast(FloatArray, rows), np.concatenate(owners), structures, finite=True)
 
-    def _block_path(self, number: int) -> Path:
+    def block_path(self, number: int) -> Path:
+        """Where a block lies."""
         return self.path / "blocks" / f"{number:06d}"
 
     def _array(self, number: int, name: str) -> Any:
-        return zarr.open_array(self._block_path(number) / name, mode="r")
+        try:
+            return zarr.open_array(self.block_path(number) / name, mode="r")
+        except (FileNotFoundError, *UNREADABLE) as error:
+            raise self._damaged(f"block {number}: {error}") from error
+
+    def _read(self, number: int, name: str) -> NDArray[Any]:
+        array = self._array(number, name)
+        try:
+            return np.asarray(array[:])
+        except UNREADABLE as error:
+            raise self._damaged(f"block {number}: {error}") from error
+
+    def _damaged(self, why: str) -> StoreError:
+        return StoreError(
+            f"the feature store {self.path} is damaged: {why.splitlines()[0] if why else 'unreadable'}",
+            expected="a folder that `surveyor embed` wrote",
+            todo="restore it from a copy, or delete it and embed the structures again",
+        )
 
 
 class StoredRows:
     """The rows of all blocks as one matrix (rows, dim), read a whole block at a time; the last is kept."""
 
     def __init__(self, blocks: Sequence[Any]) -> None:
-        self._blocks = blocks
+        self.blocks = blocks
         self._last: tuple[int, FloatArray] = (-1, np.empty((0, 0)))
         self._starts = np.concatenate([[0], np.cumsum([block.shape[0] for block in blocks])])
         self.shape: tuple[int, int] = (int(self._starts[-1]), int(blocks[0].shape[1]))
@@ -182,9 +220,19 @@ class StoredRows:
         for number in np.unique(block).tolist():
             here = np.flatnonzero(block == number)
             if self._last[0] != number:
-                self._last = number, np.asarray(self._blocks[number][:])
+                self._last = number, np.asarray(self.blocks[number][:])
             found[here] = self._last[1][rows[here] - self._starts[number]]
         return found
+
+
+def joined(parts: Sequence[Features]) -> Features:
+    """One after the other; rows that lie on disk stay there."""
+    if all(isinstance(part.values, np.ndarray) for part in parts):
+        return Features.concatenate(parts)
+    blocks = [b for part in parts for b in getattr(part.values, "blocks", [part.values])]
+    ends = np.cumsum([0, *(len(part) for part in parts)])
+    owner = np.concatenate([part.owner + end for part, end in zip(parts, ends[:-1], strict=True)])
+    return Features(cast(FloatArray, StoredRows(blocks)), owner, int(ends[-1]), finite=True)
 
 
 def open_store(path: str | Path) -> FeatureStore:
@@ -196,152 +244,9 @@ def open_store(path: str | Path) -> FeatureStore:
     return FeatureStore(path)
 
 
-def embed(
-    structures: Iterable[Atoms],
-    feature_map: StorableFeatureMap,
-    path: str | Path,
-    *,
-    block: int = BLOCK,
-    dtype: Literal["float32", "float64"] = "float32",
-    on_progress: Callable[[int], None] | None = None,
-) -> FeatureStore:
-    """Features of all structures, written block by block; the same call continues where a killed one stopped.
-
-    Args:
-        structures: read once, a block at a time; the same ones in the same order when a store is continued.
-        feature_map: any that has `settings`.
-        path: the store's folder, made if it is not there.
-        block: structures a block; the memory needed grows with it, not with the number of structures.
-        dtype: of the rows on disk.
-        on_progress: called with the number of structures finished so far.
-
-    Raises:
-        FeatureError: the folder holds features of another potential, feature map, or list of structures.
-        SurveyorError: the folder cannot be written.
-    """
-    if block < 1:
-        raise FeatureError(f"block={block}", expected="one structure a block or more")
-    path = Path(path)
-    try:
-        store = _create_or_open(path, feature_map, block, dtype)
-        (path / "blocks").mkdir(exist_ok=True)
-        for partial in (path / "blocks").glob(".*"):
-            shutil.rmtree(partial)
-        done = store.n_blocks
-        finished = 0
-        for number, todo in enumerate(_batched(structures, store.block)):
-            ids = [structure_id(atoms) for atoms in todo]
-            if number < done:
-                _check_same(store, number, ids)
-            elif store.complete:
-                raise _other_structures(path, f"more structures than the {finished} of the complete store")
-            else:
-                _write_block(store, number, feature_map(todo), ids)
-            finished += len(todo)
-            if on_progress is not None:
-                on_progress(finished)
-        if finished < len(store):
-            raise _other_structures(path, f"{finished} structures; {len(store)} are embedded there already")
-        if not store.complete:
-            _rename_when_whole(path / "complete", lambda folder: zarr.open_group(folder, mode="w"))
-    except OSError as error:
-        raise write_error(path, error) from error
-    return store
-
-
-def _batched(structures: Iterable[Atoms], size: int) -> Iterator[list[Atoms]]:
-    iterator = iter(structures)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def _create_or_open(path: Path, feature_map: StorableFeatureMap, block: int, dtype: str) -> FeatureStore:
-    settings = json.loads(json.dumps(dict(feature_map.settings)))
-    if not (path / "zarr.json").exists():
-        if path.exists() and any(entry for entry in path.iterdir() if not entry.name.startswith(".")):
-            raise FeatureError(
-                f"{path} is not empty and no feature store", expected="a new folder, or a feature store"
-            )
-        path.mkdir(parents=True, exist_ok=True)
-        attributes = {
-            "surveyor_features": FORMAT,
-            "settings": settings,
-            "dim": feature_map.dim,
-            "dtype": dtype,
-            "block": block,
-        }
-
-        def fill(folder: Path) -> None:
-            zarr.open_group(folder, mode="w", attributes=attributes)
-
-        made = _made_whole(path / ".group", fill)
-        (made / "zarr.json").replace(path / "zarr.json")
-        shutil.rmtree(made)
-    store = FeatureStore(path)
-    if difference := store.differing({"block": block, "dtype": dtype, **settings}):
-        key, there, now = difference
-        raise FeatureError(
-            f"the feature store {path} was made with {key} {_short(there)}, now asked with {_short(now)}",
-            expected="the same potential, feature map and settings throughout a store",
-            todo="choose another folder, or go on with the settings that the store was begun with",
-        )
-    return store
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text[:12] + "…" if len(text) > 40 else text
-
-
-def _check_same(store: FeatureStore, number: int, ids: list[str]) -> None:
-    stored = store.block_ids(number)
-    if stored != ids:
-        differing = [i for i, (a, b) in enumerate(zip(stored, ids, strict=False)) if a != b]
-        where = number * store.block + (differing[0] if differing else min(len(stored), len(ids)))
-        raise _other_structures(store.path, f"another structure at position {where}")
-
-
-def _other_structures(path: Path, got: str) -> FeatureError:
-    return FeatureError(
-        f"{path}: {got}",
-        expected="the structures that the store was begun with, in the same order",
-        todo="choose another folder for these structures",
-    )
-
-
-def _write_block(store: FeatureStore, number: int, features: Features, ids: list[str]) -> None:
-    if features.dim != store.dim:
-        raise FeatureError(
-            f"features of width {features.dim}", expected=f"width {store.dim}, as in {store.path}"
-        )
-    with np.errstate(over="ignore"):  # what overflows is refused as not finite
-        narrow = Features(features.values.astype(store.dtype), features.owner, features.n_structures)
-    letters = np.array([list(name.encode("ascii")) for name in ids], dtype=np.uint8)
-    arrays = {
-        "values": narrow.values,
-        "owner": narrow.owner.astype(np.int64),
-        "ids": letters,
-    }
-
-    def fill(folder: Path) -> None:
-        zarr.open_group(folder, mode="w")
-        for name, array in arrays.items():
-            zarr.create_array(folder / name, data=array, chunks=array.shape)
-
-    _rename_when_whole(store._block_path(number), fill)
-
-
-def _made_whole(partial: Path, fill: Callable[[Path], object]) -> Path:
-    """A folder that is filled and on disk."""
-    if partial.exists():
-        shutil.rmtree(partial)
-    fill(partial)
-    for file in partial.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-    return partial
-
-
-def _rename_when_whole(path: Path, fill: Callable[[Path], object]) -> None:
-    _made_whole(path.with_name(f".{path.name}.partial"), fill).replace(path)
+def checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of the content of a block."""
+    digest = hashlib.sha256()
+    for name in ("values", "owner", "ids"):
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()

@@ -4,7 +4,6 @@ from surveyor.labelling.calculators import GFN2, CalculatorSpec, compute
 from surveyor.labelling.engines import DaskEngine, Engine, LocalEngine, ParslEngine, SlurmEngine
 from surveyor.labelling.labeller import EngineLabeller, labeller_of
 from surveyor.labelling.ledger import Ledger
-from surveyor.labelling.local import LocalLabeller
 
 __all__ = [
     "GFN2",
@@ -14,7 +13,6 @@ __all__ = [
     "EngineLabeller",
     "Ledger",
     "LocalEngine",
-    "LocalLabeller",
     "ParslEngine",
     "SlurmEngine",
     "compute",

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 from ase import Atoms
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from surveyor.errors import LabellingError
-from surveyor.labelling.names import check_method_name, is_structure_id, shown
+from surveyor.labelling.names import ID, METHOD, check_method_name, shown
+from surveyor.labelling.shared_files import read_regular
 from surveyor.structures.identity import structure_id
 from surveyor.structures.labels import without_labels
 from surveyor.structures.reading import read_structures
 from surveyor.structures.writing import atomic_write, write_structures
 
-SCHEMA = 1
 STRUCTURES = "structures.extxyz"
 MANIFEST = "batch.json"
 README_NAME = "README.txt"
@@ -32,7 +32,7 @@ MANIFEST_BYTES = 64 * 2**20
 README = """Structures that wait for labels.
 
 structures.extxyz   all of them (positions in Å; total_charge in e, total_spin = 2S+1, where they are given)
-xyz/                one file a structure, where they were asked for
+xyz/                one file per structure, where they were asked for
 batch.json          which structures, for which method
 
 Compute energy (eV) and forces (eV/Å) of each with one method. Send back files that ASE reads: extended xyz
@@ -45,17 +45,26 @@ the files do not matter, the geometries do: keep them as they are, and do not le
 _SEPARATE_NAME = re.compile(r"\d{4,}-[0-9a-f]{8}\.xyz")
 
 
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute() or "\0" in str(path):
+        raise ValueError("no absolute path")
+    return path
+
+
+class _Manifest(BaseModel):
+    """Which structures were exported, for which method, and from which campaign."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_: Literal[1] = Field(alias="schema")
+    method: Annotated[str, StringConstraints(pattern=f"^{METHOD}$")]
+    campaign: Annotated[Path, AfterValidator(_absolute)] | None
+    ids: Annotated[tuple[Annotated[str, StringConstraints(pattern=f"^{ID}$")], ...], Field(min_length=1)]
+
+
 @dataclass(frozen=True, eq=False)
 class BatchFolder:
-    """An exported batch.
-
-    | field      | meaning                                                         |
-    |------------|-----------------------------------------------------------------|
-    | folder     | where it lies                                                   |
-    | method     | name of the method that the labels are of                       |
-    | campaign   | the campaign's folder, or None                                  |
-    | structures | id → structure                                                  |
-    """
+    """An exported batch: id → structure, for one method, and the folder of its campaign, if there is one."""
 
     folder: Path
     method: str
@@ -72,7 +81,7 @@ def export_batch(
     missing.
 
     Args:
-        separate: one xyz file a structure as well.
+        separate: one xyz file per structure as well.
 
     Raises:
         LabellingError: nothing waits, the folder holds another batch or files of somebody else, or a
@@ -82,12 +91,8 @@ def export_batch(
     named = _named(structures, campaign is not None)
     if not named:
         raise LabellingError("no structure waits for a label", todo="nothing; go on with the campaign")
-    manifest = {
-        "schema": SCHEMA,
-        "method": method,
-        "campaign": None if campaign is None else str(campaign.resolve()),
-        "ids": list(named),
-    }
+    place = None if campaign is None else campaign.resolve()
+    manifest = _Manifest(schema=1, method=method, campaign=place, ids=tuple(named))
     targets = [STRUCTURES, README_NAME, *([SEPARATE] if separate else [])]
     if (folder / MANIFEST).is_file():
         if _manifest(folder) != manifest:
@@ -102,7 +107,8 @@ def export_batch(
         _refuse_foreign(folder, [MANIFEST, *targets])
     if (folder / SEPARATE).is_symlink():
         raise LabellingError(f"{folder / SEPARATE} is a link to elsewhere", expected="a folder of the batch")
-    atomic_write(folder / MANIFEST, lambda file: file.write(json.dumps(manifest, indent=1) + "\n"))
+    text = manifest.model_dump_json(indent=1, by_alias=True)
+    atomic_write(folder / MANIFEST, lambda file: file.write(text + "\n"))
     if not _lies(folder / STRUCTURES):
         write_structures(folder / STRUCTURES, named.values())
     if separate:
@@ -153,38 +159,20 @@ def _lies(path: Path) -> bool:
     return path.is_symlink() or path.exists()
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> _Manifest:
     """The manifest, each of its values checked: it may have been anywhere.
 
     Raises:
         LabellingError: it is none of ours.
     """
-    path = folder / MANIFEST
     try:
-        if path.stat().st_size > MANIFEST_BYTES:
-            raise ValueError(f"larger than {MANIFEST_BYTES} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return _Manifest.model_validate_json(read_regular(folder / MANIFEST, MANIFEST_BYTES))
+    except (OSError, ValueError) as error:
         raise LabellingError(
-            f"{folder} is not an exported batch: {MANIFEST} cannot be read ({shown(str(error))[:120]})",
+            f"{folder} is not an exported batch: {MANIFEST} cannot be read ({shown(str(error))[:200]})",
             expected="a folder that `surveyor label export` wrote",
-            todo="check the path",
+            todo="check the path; if only the campaign has moved, name it with --campaign",
         ) from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise LabellingError(f"{path} is not of schema {SCHEMA}", expected=f"schema {SCHEMA}")
-    check_method_name(content.get("method"), str(path))
-    ids, campaign = content.get("ids"), content.get("campaign")
-    if not isinstance(ids, list) or not ids or not all(is_structure_id(name) for name in ids):
-        raise LabellingError(f"{path}: ids are no list of ids", expected="ids of 32 hexadecimal digits")
-    if campaign is not None and (
-        not isinstance(campaign, str) or "\0" in campaign or not Path(campaign).is_absolute()
-    ):
-        raise LabellingError(
-            f"{path}: the campaign {shown(repr(campaign))[:80]} is no absolute path",
-            expected="the path as `surveyor label export` wrote it, or null",
-            todo="name the campaign's folder with --campaign",
-        )
-    return {"schema": SCHEMA, "method": content["method"], "campaign": campaign, "ids": ids}
 
 
 def open_batch(folder: Path) -> BatchFolder:
@@ -205,7 +193,7 @@ def open_batch(folder: Path) -> BatchFolder:
     for atoms in read_structures(folder / STRUCTURES):
         names.append(structure_id(atoms))
         structures[names[-1]] = atoms
-    if changed := _difference(names, manifest["ids"]):
+    if changed := _difference(names, manifest.ids):
         raise LabellingError(
             f"{folder / STRUCTURES} does not hold the structures that were exported: {changed}",
             expected="the file as it was written",
@@ -219,11 +207,10 @@ def open_batch(folder: Path) -> BatchFolder:
                 expected="a batch folder that holds its own labels",
                 todo="take the link away",
             )
-    campaign = manifest["campaign"]
-    return BatchFolder(folder, manifest["method"], None if campaign is None else Path(campaign), structures)
+    return BatchFolder(folder, manifest.method, manifest.campaign, structures)
 
 
-def _difference(names: list[str], ids: list[str]) -> str:
+def _difference(names: Sequence[str], ids: Sequence[str]) -> str:
     """The first frame that is not the one that was exported, or empty."""
     if len(names) != len(ids):
         return f"{len(names)} frames, not {len(ids)}"

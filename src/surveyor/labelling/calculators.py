@@ -196,10 +196,10 @@ def compute(spec: CalculatorSpec, atoms: Atoms) -> Labels | Failure:
         return Failure(plain(f"{type(error).__name__}: {str(error).strip() or 'no message'}"))
 
 
-def plain(text: str, limit: int = 300) -> str:
+def plain(text: str) -> str:
     """The first line, without what a terminal would take for a command."""
     line = next(iter(text.splitlines()), "")
-    return "".join(c if c.isprintable() else " " for c in line[:limit])
+    return "".join(c if c.isprintable() else " " for c in line[:300])
 
 
 def _labels(spec: CalculatorSpec, bare: Atoms) -> Labels:

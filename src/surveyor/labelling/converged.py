@@ -28,12 +28,8 @@ DATA_FORMATS = frozenset(
 class Program:
     """How a program's output says that its numbers are no result.
 
-    | field     | meaning                                                       |
-    |-----------|---------------------------------------------------------------|
-    | name      |                                                               |
-    | signature | found at the beginning of its output                          |
-    | bad       | found where the calculation did not converge, or failed       |
-    | end       | found only where it came to its end; None: not asked for      |
+    `signature` stands at the beginning of its output, `bad` where it did not converge or failed, and `end`
+    only where it came to its end (None: not asked for).
     """
 
     name: str
@@ -121,28 +117,22 @@ class Convergence:
     whole: str | None = None
     steps: tuple[str | None, ...] = ()
 
-    def of(self, frame: int) -> str | None:
-        """Why this frame is no result, or None."""
+    def of(self, frame: int = -1) -> str | None:
+        """Why this frame is no result, or None; of VASP an ionic step, of others the whole."""
         if self.steps and -len(self.steps) <= frame < len(self.steps):
             return self.steps[frame]
         return self.whole
 
 
-def unconverged(path: Path, format: str | None = None, frame: int = -1) -> str | None:
-    """Why a program's output is no result, or None where it does not say so.
+def convergence(path: Path, format: str | None = None) -> Convergence:
+    """What a program's output says of its convergence; read in pieces, so that its size does not matter.
 
     Args:
         format: as ASE names it, where it is known; the content decides what program it is.
-        frame: the ionic step, for VASP; other programs are judged as a whole.
 
     Raises:
         StructureError, OSError, EOFError, zlib.error, lzma.LZMAError: it cannot be read.
     """
-    return convergence(path, format).of(frame)
-
-
-def convergence(path: Path, format: str | None = None) -> Convergence:
-    """What an output says of its convergence; read in pieces, so that its size does not matter."""
     if format in DATA_FORMATS:
         return Convergence()
     if format in ("turbomole-gradient", "turbomole"):

@@ -11,17 +11,18 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, SCFError, all_changes
 from ase.units import Bohr, Hartree
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from surveyor.errors import LabellingError
 from surveyor.labelling.calculators import CalculatorSpec
+from surveyor.settings import Settings
 
 if TYPE_CHECKING:
     from pyscf.dft.rks import RKS
     from pyscf.gto import Mole
 
 
-class PySCFSettings(BaseModel):
+class PySCFSettings(Settings):
     """Level of theory and convergence.
 
     | field         | meaning                                                                      | unit    |
@@ -39,8 +40,6 @@ class PySCFSettings(BaseModel):
     | second_order  | Newton iterations go on where the SCF did not converge                       |         |
     | memory        | upper limit                                                                  | MB      |
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     functional: str = Field(default="pbe", min_length=1)
     basis: str | dict[str, str] = "def2-svp"
@@ -67,7 +66,7 @@ def pyscf_spec(settings: PySCFSettings) -> CalculatorSpec:
     content = settings.model_dump(mode="json")
     return CalculatorSpec(
         path="surveyor.labelling.dft:PySCF",
-        settings={"settings": content},
+        settings={"settings": settings},
         charge_key="charge",
         spin_key="multiplicity",
         name=settings.level,

@@ -16,12 +16,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from surveyor.errors import LabellingError
 from surveyor.labelling.worker import Job, close_workers, import_path, leaving
+from surveyor.settings import Settings
 
 INTERCHANGE = "interchange.txt"
 """Host and process id of Parsl's interchange, which outlives a killed submitter."""
@@ -37,15 +39,24 @@ class Engine(Protocol):
     def open(self, spool: Path) -> contextlib.AbstractContextManager[Executor]: ...
 
 
-@dataclass(frozen=True)
-class LocalEngine:
+class LocalEngine(Settings):
     """Worker processes of this machine, one for each label at a time.
+
+    | field     | meaning                                              |
+    |-----------|------------------------------------------------------|
+    | processes | labels at a time; None: as many as the cores allow   |
+    | cores     | threads of a label                                   |
 
     The executor's threads wait for them, so one that dies or hangs takes no other along.
     """
 
-    workers: int
-    cores: int = 1
+    kind: Literal["local"] = "local"
+    processes: PositiveInt | None = None
+    cores: PositiveInt = 1
+
+    @property
+    def workers(self) -> int:
+        return self.processes or max(1, (os.cpu_count() or 1) // self.cores)
 
     @contextlib.contextmanager
     def open(self, spool: Path) -> Iterator[Executor]:  # noqa: ARG002
@@ -59,9 +70,8 @@ class LocalEngine:
             close_workers()
 
 
-@dataclass(frozen=True)
-class SlurmEngine:
-    """One Slurm job a label, through executorlib, which keeps each job's number in a file.
+class SlurmEngine(Settings):
+    """One Slurm job per label, through executorlib, which keeps each job's number in a file.
 
     | field      | meaning                                              | unit |
     |------------|------------------------------------------------------|------|
@@ -74,12 +84,13 @@ class SlurmEngine:
     | setup      | shell lines before the job, such as `module load …`  |      |
     """
 
-    workers: int = 20
-    cores: int = 1
+    kind: Literal["slurm"] = "slurm"
+    workers: PositiveInt = 20
+    cores: PositiveInt = 1
     partition: str | None = None
     account: str | None = None
-    hours: float | None = None
-    memory: float | None = None
+    hours: PositiveFloat | None = None
+    memory: PositiveFloat | None = None
     options: tuple[str, ...] = ()
     setup: tuple[str, ...] = ()
 
@@ -143,8 +154,7 @@ class _ByName(Executor):
         return future
 
 
-@dataclass(frozen=True)
-class ParslEngine:
+class ParslEngine(Settings):
     """Parsl's high-throughput executor, on this machine or in blocks of a Slurm allocation.
 
     | field     | meaning                                                    | unit |
@@ -155,12 +165,13 @@ class ParslEngine:
     | partition, account, hours, setup | as in `SlurmEngine`, of a block     |      |
     """
 
-    workers: int = 4
-    cores: int = 1
-    blocks: int = 0
+    kind: Literal["parsl"] = "parsl"
+    workers: PositiveInt = 4
+    cores: PositiveInt = 1
+    blocks: NonNegativeInt = 0
     partition: str | None = None
     account: str | None = None
-    hours: float = 24.0
+    hours: PositiveFloat = 24.0
     setup: tuple[str, ...] = ()
 
     @contextlib.contextmanager
@@ -225,8 +236,7 @@ class ParslEngine:
         )
 
 
-@dataclass(frozen=True)
-class DaskEngine:
+class DaskEngine(Settings):
     """dask.distributed: a running cluster by the address of its scheduler, or one of this machine.
 
     | field     | meaning                                                         |
@@ -236,8 +246,9 @@ class DaskEngine:
     | scheduler | address, such as `tcp://head:8786`; None starts a local cluster |
     """
 
-    workers: int = 4
-    cores: int = 1
+    kind: Literal["dask"] = "dask"
+    workers: PositiveInt = 4
+    cores: PositiveInt = 1
     scheduler: str | None = None
 
     @contextlib.contextmanager
@@ -279,6 +290,9 @@ class DaskEngine:
                 yield executor
             finally:
                 executor.shutdown(wait=False)
+
+
+AnyEngine = Annotated[LocalEngine | SlurmEngine | ParslEngine | DaskEngine, Field(discriminator="kind")]
 
 
 def _end_orphan(note: Path) -> None:

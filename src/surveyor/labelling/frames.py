@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ from ase import Atoms
 from matscipy.neighbours import neighbour_list
 
 from surveyor.errors import StructureError
-from surveyor.labelling.rigid import NOISE, SHARE
-from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY, STRESS_KEY, has_labels, labels_of
+from surveyor.labelling.rigid import NOISE, SHARE, net_and_total
+from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY, STRESS_KEY, has_labels, numbers, voigt
 from surveyor.types import Float64Array, Labels
 
 NO_ENERGY = {
@@ -60,15 +60,10 @@ LOPSIDED = 5e-3
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One structure among the results, as plain as a reader gave it.
+    """One structure among the results, as plain as a reader gave it, without a calculator.
 
-    | field       | meaning                                                              |
-    |-------------|----------------------------------------------------------------------|
-    | where       | file and frame                                                       |
-    | atoms       | without a calculator                                                 |
-    | results     | what the reader attached: energy, free_energy, forces, stress        |
-    | format      | as ASE names it                                                      |
-    | unconverged | why the program says that this is no result, or empty                |
+    The results are what ASE's reader of this format attached: energy, free_energy, forces, stress;
+    `unconverged` says why the program says that this is no result.
     """
 
     where: str
@@ -107,16 +102,14 @@ def labels_in(frame: Frame) -> tuple[Labels, str]:
         if lacking := [name for name, value in (("energy", energy), ("forces", forces)) if value is None]:
             why = NO_ENERGY.get(frame.format, "")
             raise StructureError(f"{where}: no {' and no '.join(lacking)}" + (f": {why}" if why else ""))
-    trial = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    trial.info[ENERGY_KEY] = float(_numbers(energy, "energy", where).reshape(-1)[0])
-    trial.arrays[FORCES_KEY] = _numbers(forces, "forces", where)
-    if trial.info[ENERGY_KEY] == 0 and trial.arrays[FORCES_KEY].any():
+    value = float(numbers(energy, (), f"{where}: energy"))
+    found = numbers(forces, (len(atoms), 3), f"{where}: forces")
+    if value == 0 and found.any():
         raise StructureError(
             f"{where}: an energy of exactly 0.0 beside forces that are not zero: a placeholder, no energy"
         )
-    if stress is not None:
-        trial.info[STRESS_KEY] = _numbers(stress, "stress", where)
-    return replace(labels_of(trial, where), free_energy=kind == FREE), kind
+    six = None if stress is None else voigt(stress, f"{where}: stress")
+    return Labels(value, found, six, free_energy=kind == FREE), kind
 
 
 def _energy(frame: Frame) -> tuple[Any, str]:
@@ -124,24 +117,12 @@ def _energy(frame: Frame) -> tuple[Any, str]:
     if frame.format in NO_ENERGY:
         return None, ""
     energy, free = frame.results.get("energy"), frame.results.get("free_energy")
-    if free is None or not np.isfinite(_numbers(free, "free energy", frame.where)).all():
+    if free is None or (isinstance(free, float) and not np.isfinite(free)):
         return energy, ZERO if frame.format in EXTRAPOLATED else ""
     if energy is None:
         return free, ""
-    difference = _numbers(free, "free energy", frame.where) - _numbers(energy, "energy", frame.where)
-    return (free, FREE) if np.abs(difference).max() > FREE_ENERGY_DIFFERS else (energy, "")
-
-
-def _numbers(value: Any, what: str, where: str) -> Float64Array:
-    """Real numbers as they stand; text, truth values and complex numbers are none.
-
-    Raises:
-        StructureError: it is something else.
-    """
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf" or (what.endswith("energy") and array.size != 1):
-        raise StructureError(f"{where}: {what} is {str(value)[:60]!r}, no number", expected="a number")
-    return array.astype(np.float64)
+    both = [numbers(value, (), f"{frame.where}: energy") for value in (free, energy)]
+    return (free, FREE) if abs(both[0] - both[1]) > FREE_ENERGY_DIFFERS else (energy, "")
 
 
 def _flagged(info: dict[str, Any]) -> str:
@@ -171,7 +152,7 @@ def zeroed(atoms: Atoms, forces: Float64Array) -> str:
         if lopsided.max() > LOPSIDED:
             return "all forces are exactly zero, though no symmetry forbids them"
         return ""
-    net, total = float(np.linalg.norm(forces.sum(axis=0))), float(np.linalg.norm(forces, axis=1).sum())
+    net, total = net_and_total(forces)
     if atoms.pbc.any() and net > NOISE * (len(atoms) + 1) + SHARE * total and _lopsided(atoms)[still].any():
         return (
             f"forces of {int(still.sum())} atoms are exactly zero and the others leave a net force of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,34 +27,19 @@ Judge = Callable[[Sequence[tuple[Atoms, Labels]]], str]
 """Looks at all new labels before one is written; gives a remark, or raises if units or signs are wrong."""
 
 
-@dataclass(frozen=True)
-class Rejected:
-    """A result that was not taken, or a file that was passed over: where it stands, and why."""
-
-    where: str
-    reason: str
-
-
 @dataclass
 class Collected:
-    """What a look through results found; ids, and distances in Å.
+    """What a look through results found.
 
-    | field          | meaning                                                              |
-    |----------------|----------------------------------------------------------------------|
-    | new            | id → where its label stands                                          |
-    | known          | id → where the same label stands once more                           |
-    | rejected       | results that were not taken                                          |
-    | passed_over    | files of a folder, or parts of them, that hold nothing readable      |
-    | missing        | ids without a label and without a failure                            |
-    | free_energies  | ids whose label is a free energy, not the energy at zero smearing    |
-    | check          | what the look at units and signs found                               |
-    | largest_offset | largest distance of an atom from its place                           |
+    `new` and `known` say of ids where their labels stand, `missing` has neither label nor failure,
+    `free_energies` are labels whose energy is not the one at zero smearing, `check` is what the look at units
+    and signs found, and `largest_offset` (Å) how far an atom is from its place.
     """
 
     new: dict[str, str] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
-    rejected: list[Rejected] = field(default_factory=list)
-    passed_over: list[Rejected] = field(default_factory=list)
+    rejected: list[Fault] = field(default_factory=list)
+    passed_over: list[Fault] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     free_energies: list[str] = field(default_factory=list)
     check: str = ""
@@ -84,8 +69,7 @@ def collect(
 
     Args:
         results: files that ASE reads, or folders of them.
-        tolerance: largest distance of an atom from its place, Å.
-        align: undo shift and rotation of molecules, and turn the forces back.
+        tolerance, align: see `match`.
         judge: looks at units and signs of the new labels before one is written.
 
     Raises:
@@ -106,9 +90,9 @@ def collect(
             _take(frame, candidates, ledger, found, told, align)
         except SurveyorError as error:
             reason = error.got.removeprefix(f"{frame.where}: ")
-            found.rejected.append(Rejected(frame.where, shown(reason)))
+            found.rejected.append(Fault(frame.where, shown(reason)))
         except Exception as error:  # numbers of all kinds stand in results; none of them stops the others
-            found.rejected.append(Rejected(frame.where, shown(f"{type(error).__name__}: {error}"[:400])))
+            found.rejected.append(Fault(frame.where, shown(f"{type(error).__name__}: {error}"[:400])))
     if judge is not None and told:
         found.check = judge([(batch.structures[name], one.labels) for name, one in told.items()])
     for name, one in told.items():
@@ -135,16 +119,16 @@ def _take(
     outcome = match(frame.atoms, labels, candidates, align=align, certain=frame.format in ONE_FRAME)
     name, labels_found = outcome.name, outcome.labels
     if name is None or labels_found is None:
-        found.rejected.append(Rejected(frame.where, outcome.reason))
+        found.rejected.append(Fault(frame.where, outcome.reason))
         return
     if reason := zeroed(candidates.structures[name], labels_found.forces):
-        found.rejected.append(Rejected(frame.where, f"{name[:8]}: {reason}"))
+        found.rejected.append(Fault(frame.where, f"{name[:8]}: {reason}"))
         return
     earlier = _earlier(name, told, ledger)
     if earlier is None:
         told[name] = _Told(frame.where, outcome, labels_found, kind)
     elif reason := _contradiction(labels_found, earlier[1]):
-        found.rejected.append(Rejected(frame.where, f"{name[:8]} has a label from {earlier[0]}; {reason}"))
+        found.rejected.append(Fault(frame.where, f"{name[:8]} has a label from {earlier[0]}; {reason}"))
     elif name not in told:
         found.known[name] = frame.where
 
@@ -186,14 +170,14 @@ def _frames(batch: BatchFolder, results: Sequence[Path], found: Collected) -> It
                 continue
             # The single structures of the export are no results unless somebody filled them in.
             bare = 0 if inside and is_separate(file, batch.folder) else 1
-            for one in [Fault(file, shown(file), fault)] if fault else reader.read(file):
+            for one in [Fault(shown(file), fault)] if fault else reader.read(file):
                 if isinstance(one, Fault):
-                    (found.passed_over if inside else found.rejected).append(Rejected(one.where, one.reason))
+                    (found.passed_over if inside else found.rejected).append(one)
                 elif not (inside and _is_bare(one)):
                     yield one
                 elif bare:
-                    found.passed_over.append(Rejected(shown(file), "structures without energy and forces"))
-                    bare = 0  # said once a file
+                    found.passed_over.append(Fault(shown(file), "structures without energy and forces"))
+                    bare = 0  # said once per file
 
 
 def _is_bare(frame: Frame) -> bool:
@@ -204,14 +188,4 @@ def _is_bare(frame: Frame) -> bool:
 
 def as_dict(found: Collected, batch: Mapping[str, Atoms]) -> dict[str, object]:
     """For JSON."""
-    return {
-        "batch": len(batch),
-        "new": found.new,
-        "known": found.known,
-        "missing": found.missing,
-        "rejected": [{"where": r.where, "reason": r.reason} for r in found.rejected],
-        "passed_over": [{"where": r.where, "reason": r.reason} for r in found.passed_over],
-        "free_energies": found.free_energies,
-        "check": found.check,
-        "largest_offset": found.largest_offset,
-    }
+    return {"batch": len(batch), **asdict(found)}

@@ -8,13 +8,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Generic, TypeVar
 
 from surveyor.errors import LabellingError
 from surveyor.labelling.shared_files import open_regular
 from surveyor.structures.writing import write_error
+
+Entry = TypeVar("Entry")
 
 
 def append_durably(path: Path, content: bytes, end: int) -> None:
@@ -93,6 +95,53 @@ def cut(file: IO[bytes], end: int) -> None:
             raise
 
 
+class Lines(Generic[Entry]):
+    """An append-only file with an entry a line; opening cuts a torn last one, and ends one that is whole.
+
+    Args:
+        path: made with the first entry.
+        read: what a line says; None: nothing that can be read.
+        read_only: open without cutting, and refuse to append.
+
+    `entries` holds what was read, `damaged` the numbers of lines that say nothing; they are passed over.
+    """
+
+    def __init__(self, path: Path, read: Callable[[bytes], Entry | None], *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        content = b""
+        if path.exists():
+            with own_file(path, os.O_RDONLY) as file:
+                content = file.read()
+        *lines, rest = content.split(b"\n")
+        found = [read(line) for line in lines]
+        last = read(rest)  # whole, but for its line end
+        self.entries = [entry for entry in (*found, last) if entry is not None]
+        self.damaged = [number for number, entry in enumerate(found, 1) if entry is None]
+        self._end = len(content) - len(rest)
+        if not rest or read_only:
+            return
+        if last is not None:
+            append_durably(path, b"\n", len(content))
+            self._end = len(content) + 1
+        else:
+            with own_file(path, os.O_RDWR) as file:
+                cut(file, self._end)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write an entry as a line of JSON.
+
+        Raises:
+            LabellingError: the file was opened read-only.
+            SurveyorError: the disk is full.
+        """
+        if self.read_only:
+            raise LabellingError(f"{self.path} was opened read-only", expected="the owner of the campaign")
+        line = (json.dumps(entry) + "\n").encode()
+        append_durably(self.path, line, self._end)
+        self._end += len(line)
+
+
 class Journal:
     """One JSON object a line, each about one structure; opening cuts a torn last line.
 
@@ -106,31 +155,12 @@ class Journal:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        self.read_only = read_only
         self.released: set[str] = set()
-        self.damaged: list[int] = []
         self._by_name: dict[str, list[dict[str, Any]]] = {}
-        content = b""
-        if path.exists():
-            with own_file(path, os.O_RDONLY) as file:
-                content = file.read()
-        *lines, rest = content.split(b"\n")
-        for number, line in enumerate(lines, 1):
-            if entry := _entry(line):
-                self._take(entry)
-            else:
-                self.damaged.append(number)
-        self._end = len(content) - len(rest)
-        if last := _entry(rest):  # whole, but for its line end
-            self._take(last)
-        if not rest or read_only:
-            return
-        if last:
-            append_durably(path, b"\n", len(content))
-            self._end = len(content) + 1
-        else:
-            with own_file(path, os.O_RDWR) as file:
-                cut(file, self._end)
+        self._lines = Lines(path, _entry, read_only=read_only)
+        self.damaged = self._lines.damaged
+        for entry in self._lines.entries:
+            self._take(entry)
 
     def append(self, name: str, **entry: object) -> None:
         """Write an entry.
@@ -139,12 +169,8 @@ class Journal:
             LabellingError: the journal is read-only.
             SurveyorError: the disk is full.
         """
-        if self.read_only:
-            raise LabellingError(f"{self.path} was opened read-only", expected="the owner of the campaign")
         whole = {"id": name, **entry, "time": round(time.time(), 6)}
-        line = (json.dumps(whole) + "\n").encode()
-        append_durably(self.path, line, self._end)
-        self._end += len(line)
+        self._lines.append(whole)
         self._take(whole)
 
     def release(self, name: str) -> None:

@@ -43,10 +43,8 @@ class EngineLabeller:
     """Labels with an ASE calculator on an engine.
 
     Args:
-        spec: the calculator.
-        engine: where the jobs run.
-        spool: folder where workers leave finished results until they are collected; with an engine of
-            several machines, one that all of them see. None takes a temporary folder.
+        spool: folder where workers leave finished results until they are collected; with an engine of several
+            machines, one that all of them see. None takes a temporary folder.
         failed: folder where the files of failed calculations are kept; None: they are not.
         time_limit: seconds for each label; None: no limit.
 
@@ -213,13 +211,7 @@ def _short(error: BaseException) -> str:
 def labeller_of(recorded: str, labeller: Labeller) -> Labeller | None:
     """The labeller that goes on with labels whose method was recorded under a name.
 
-    Args:
-        recorded: the method's name in a campaign, a journal or a manifest.
-        labeller: as it is configured now.
-
-    Returns:
-        The labeller itself; the same one as the previous version of Surveyor named it; or None where this
-        is another method.
+    It is the labeller itself, or the same as the previous version of Surveyor named it; None: another method.
     """
     if labeller.method == recorded:
         return labeller

@@ -1,4 +1,4 @@
-"""The journal of paid labels: append-only, one sealed frame a label."""
+"""The journal of paid labels: append-only, one sealed frame per label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from surveyor.labelling.screening import DOUBT
 from surveyor.labelling.sealing import Scan, recover, scan, seal, unseal, why_unreadable
 from surveyor.structures.identity import essential, structure_id
 from surveyor.structures.labels import with_labels
-from surveyor.structures.real import NotRealError, real
+from surveyor.structures.real import NotRealError, real, real_labels
 from surveyor.structures.writing import atomic_write, write_error
 from surveyor.types import Failure, Labels
 
@@ -37,17 +37,15 @@ GROUPS = ("config_type", "reaction")
 class Ledger:
     """Labels of one method, on disk the moment they arrive; never rewritten.
 
-    Opening cuts what an interrupted write has left behind the last whole frame. Everything else that does
-    not fit its seal is an error, and so are fewer labels than were paid for: something other than Surveyor
-    changed the file. `repair` keeps what is whole.
+    Opening cuts what an interrupted write has left behind the last whole frame. Everything else that does not
+    fit its seal, and fewer labels than were paid for, are errors; `repair` keeps what is whole.
 
-    A label in quarantine stays in the journal, for it was paid for; a second journal names it and the reason,
-    until a person releases it.
+    A label in quarantine stays in the journal; a second journal names it and the reason until a person
+    releases it.
 
     Args:
         folder: holds `<method>.extxyz`, `<method>.paid.json` (how many labels), `<method>.failures.jsonl` and
             `<method>.quarantine.jsonl`.
-        method: name of code and settings.
         read_only: open without cutting, and refuse to append.
         paid: labels that were paid for so far, as far as the caller knows.
 
@@ -124,14 +122,7 @@ class Ledger:
             LabellingError: a structure comes out of its frame with another id.
         """
         for name, atoms in structures.items():
-            nothing = Labels(0.0, np.zeros((len(atoms), 3)))
-            again = unseal(seal(_frame(name, atoms, nothing)))
-            if again is None or structure_id(again) != name:
-                raise LabellingError(
-                    f"structure {name} ({atoms.symbols}) would not come out of the journal as it goes in",
-                    expected="a structure that extended XYZ can hold",
-                    todo="look at its positions, cell, charge and magnetic moments",
-                )
+            _sealed(name, atoms, Labels(0.0, np.zeros((len(atoms), 3))))
 
     def append(self, name: str, atoms: Atoms, labels: Labels) -> None:
         """Write a label and wait until the disk has it; an id that is there already is left alone.
@@ -147,10 +138,7 @@ class Ledger:
             raise LabellingError(f"label {name} is not of this structure", expected=structure_id(atoms))
         if name in self._structures:
             return
-        content = seal(_frame(name, atoms, labels))
-        labelled = unseal(content)
-        if labelled is None or structure_id(labelled) != name:
-            raise LabellingError(f"label {name} would not come out of the journal as it goes in")
+        content, labelled = _sealed(name, atoms, labels)
         append_durably(self.path, content, self._end)
         self._end += len(content)
         self._structures[name] = labelled
@@ -177,10 +165,7 @@ class Ledger:
         return name in self._quarantine.released
 
     def release(self, name: str) -> str:
-        """Trust a label in quarantine from now on, or let a failed structure be tried again.
-
-        Returns:
-            What was released: "label" or "failure".
+        """Trust a label in quarantine, or let a failed structure be tried again; "label" or "failure".
 
         Raises:
             LabellingError: the structure is neither in quarantine nor failed.
@@ -262,6 +247,23 @@ def _name(atoms: Atoms) -> str:
         return str(atoms.info["surveyor_id"])
 
 
+def _sealed(name: str, atoms: Atoms, labels: Labels) -> tuple[bytes, Atoms]:
+    """A label as it goes into the journal, and as it comes out.
+
+    Raises:
+        LabellingError: it would come out with another id, or is not of real, finite numbers.
+    """
+    content = seal(_frame(name, atoms, labels))
+    again = unseal(content)
+    if again is None or structure_id(again) != name:
+        raise LabellingError(
+            f"structure {name} ({atoms.symbols}) would not come out of the journal as it goes in",
+            expected="a structure that extended XYZ can hold",
+            todo="look at its positions, cell, charge and magnetic moments",
+        )
+    return content, again
+
+
 def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
     """What the journal keeps: all that decides the numbers, the numbers, and a few known keys.
 
@@ -269,11 +271,7 @@ def _frame(name: str, atoms: Atoms, labels: Labels) -> Atoms:
         LabellingError: the label is not of real, finite numbers.
     """
     try:
-        numbers = Labels(
-            energy=float(real(labels.energy, (), "energy")),
-            forces=real(labels.forces, (len(atoms), 3), "forces"),
-            stress=None if labels.stress is None else real(labels.stress, (6,), "stress"),
-        )
+        numbers = real_labels(labels.energy, labels.forces, labels.stress, len(atoms))
         core_seconds = float(real(labels.core_seconds, (), "core seconds"))
     except NotRealError as error:
         raise LabellingError(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from surveyor.errors import LabellingError
 from surveyor.labelling.labeller import labeller_of
+from surveyor.labelling.names import ID
 from surveyor.structures.writing import atomic_write
 from surveyor.types import Labeller
 
@@ -22,12 +23,7 @@ TODO = "name another output (-o), or the calculator, settings and structures of 
 class Manifest(BaseModel):
     """What an output was begun with.
 
-    | field       | meaning                                                                          |
-    |-------------|----------------------------------------------------------------------------------|
-    | schema      | of this file                                                                     |
-    | method      | name of the journal                                                              |
-    | computed_by | name of what computes; another one where an earlier version began the journal    |
-    | ids         | structures that it was asked about                                               |
+    `method` names the journal, `computed_by` what computes: another name where an earlier version began it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,19 +31,14 @@ class Manifest(BaseModel):
     schema_: Literal[1] = 1
     method: str
     computed_by: str
-    ids: frozenset[Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]]
+    ids: frozenset[Annotated[str, StringConstraints(pattern=f"^{ID}$")]]
 
 
 def begin(folder: Path, labeller: Labeller, ids: Collection[str]) -> Labeller:
     """Write down what an output is of, before anything is paid, or check that it is the same.
 
-    Args:
-        folder: of the output's journal.
-        labeller: as the command names it.
-        ids: of the structures that the command names.
-
     Returns:
-        The labeller, under the name that the journal bears.
+        The labeller, under the name that the output's journal bears.
 
     Raises:
         LabellingError: the output was begun with another method, or with structures that are not asked about
@@ -101,6 +92,6 @@ def _of_journal(folder: Path, labeller: Labeller) -> Labeller:
 def _other_method(folder: Path, before: str, now: str) -> LabellingError:
     return LabellingError(
         f"{folder} was begun with the method {before}; the method is now {now}",
-        expected="one method an output: code, version, settings, and files that they name",
+        expected="one method per output: code, version, settings, and files that they name",
         todo=TODO,
     )

@@ -11,18 +11,23 @@ from scipy.spatial.transform import Rotation
 
 from surveyor.errors import StructureError
 from surveyor.labelling.likely import Candidates
-from surveyor.labelling.rigid import balance, undecided
+from surveyor.labelling.rigid import imbalance, undecided
 from surveyor.structures.comparison import compare
-from surveyor.structures.identity import stated_charge, stated_spin, structure_id, total_charge, total_spin
+from surveyor.structures.identity import (
+    MOMENTS,
+    stated_charge,
+    stated_spin,
+    structure_id,
+    total_charge,
+    total_spin,
+)
 from surveyor.types import Float64Array, IndexArray, Labels
 
 TOLERANCE = 1e-3
 """Å; positions printed with three decimals still match."""
 
-STATES = ("initial_magmoms", "initial_charges")
-"""What a structure may carry atom by atom that its label depends on."""
-
 SAME_STATE = 1e-3
+"""Initial moments and charges that agree better are those of the structure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +57,8 @@ def match(result: Atoms, labels: Labels, batch: Candidates, *, align: bool, cert
     structure unless `align` is set: then both are undone and the forces turned back, F → F Rᵀ.
 
     The forces on an isolated molecule must leave neither a net force nor a net torque. Where the atoms were
-    turned or reordered, the torque also has to tell that the forces went along.
-
-    Args:
-        labels: of the result.
-        align: undo shift and rotation of molecules.
-        certain: positions and forces stand in one frame and one order, whatever it is.
+    turned or reordered, the torque also has to tell that the forces went along, unless it is `certain` that
+    positions and forces of the result stand in one frame and one order.
     """
     carried = result.info.get("surveyor_id")
     carried = None if carried is None else str(carried)
@@ -89,7 +90,7 @@ def _same_content(result: Atoms, atoms: Atoms, name: str) -> bool:
     """Equal content hashes, where a result that does not name its state has that of the structure."""
     trial = Atoms(result.numbers, result.positions, cell=result.cell, pbc=result.pbc)
     trial.info = {"total_charge": total_charge(atoms), "total_spin": total_spin(atoms)}
-    for key in STATES:
+    for key in MOMENTS:
         if atoms.has(key):
             trial.set_array(key, atoms.arrays[key])
     return structure_id(trial) == name
@@ -132,7 +133,7 @@ def _place(result: Atoms, labels: Labels, name: str, atoms: Atoms, tolerance: fl
 
 def _misfit(positions: Float64Array, moved: Float64Array, unmoved: Float64Array, certain: bool) -> str:
     """Why these forces are not known to be those of a molecule at these positions, or empty."""
-    if fault := balance(positions, moved).fault:
+    if fault := imbalance(positions, moved):
         return f"positions and forces are not in one frame or order: {fault}"
     if not certain and (doubt := undecided(positions, moved, unmoved)):
         return f"turned or reordered, and {doubt}; give it as it was exported, or the program's own output"
@@ -157,7 +158,7 @@ def _other_arrays(result: Atoms, atoms: Atoms, order: IndexArray) -> str:
 
     A result that names none, or zeros throughout, says nothing.
     """
-    for key in STATES:
+    for key in MOMENTS:
         if not (result.has(key) and atoms.has(key)):
             continue
         here, there = result.arrays[key][order], atoms.arrays[key]

@@ -7,20 +7,18 @@ from pathlib import Path
 
 from surveyor.errors import LabellingError
 
-_METHOD = re.compile(r"[A-Za-z0-9+-][A-Za-z0-9.+-]{0,199}")
-_ID = re.compile(r"[0-9a-f]{32}")
+METHOD = "[A-Za-z0-9+-][A-Za-z0-9.+-]{0,199}"
+ID = "[0-9a-f]{32}"
+"""Regular expressions of the names of methods and of whole ids."""
 
 
 def check_method_name(method: object, where: str = "method") -> str:
-    """The name of a method, which names the files of its labels.
-
-    Args:
-        where: the file it stands in, for the message.
+    """The name of a method, which names the files of its labels; `where` it stands is for the message.
 
     Raises:
         LabellingError: it is no plain name: empty, too long, with a slash, a leading dot, …
     """
-    if not isinstance(method, str) or not _METHOD.fullmatch(method):
+    if not isinstance(method, str) or not re.fullmatch(METHOD, method):
         raise LabellingError(
             f"{where}: the method {shown(repr(method)[:80])} cannot name a file",
             expected="up to 200 letters, digits and . + -, not beginning with a dot",
@@ -31,7 +29,7 @@ def check_method_name(method: object, where: str = "method") -> str:
 
 def is_structure_id(name: object) -> bool:
     """Whether it is a whole id: 32 hexadecimal digits."""
-    return isinstance(name, str) and _ID.fullmatch(name) is not None
+    return isinstance(name, str) and re.fullmatch(ID, name) is not None
 
 
 def shown(text: str | Path) -> str:

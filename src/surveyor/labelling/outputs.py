@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -11,10 +12,11 @@ import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from surveyor.labelling.converged import unconverged
+from surveyor.labelling.converged import convergence
 from surveyor.labelling.printed import Pattern
+from surveyor.settings import Settings
 from surveyor.structures.comparison import compare
 from surveyor.structures.real import real
 from surveyor.types import Float64Array
@@ -51,16 +53,13 @@ def _pattern(text: str) -> str:
     return text
 
 
-def _energy_unit(name: str) -> str:
-    if name not in ENERGY_UNITS:
-        raise ValueError("one of " + ", ".join(ENERGY_UNITS))
-    return name
+def _one_of(units: Mapping[str, float]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in units:
+            raise ValueError("one of " + ", ".join(units))
+        return name
 
-
-def _force_unit(name: str) -> str:
-    if name not in FORCE_UNITS:
-        raise ValueError("one of " + ", ".join(FORCE_UNITS))
-    return name
+    return AfterValidator(check)
 
 
 @functools.cache
@@ -72,15 +71,11 @@ FileName = Annotated[str, AfterValidator(inside)]
 PatternText = Annotated[str, AfterValidator(_pattern)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EnergyOutput(_Strict):
+class EnergyOutput(Settings):
     """The energy is the one group of the last match of `pattern` in `file`."""
 
     pattern: PatternText
-    unit: Annotated[str, AfterValidator(_energy_unit)]
+    unit: Annotated[str, _one_of(ENERGY_UNITS)]
     file: FileName = STDOUT
 
     @model_validator(mode="after")
@@ -90,14 +85,14 @@ class EnergyOutput(_Strict):
         return self
 
 
-class RowsOutput(_Strict):
+class RowsOutput(Settings):
     """Forces or gradient: the lines behind the last match of `after` that match `row`, one behind the other.
 
-    `row` has three groups, x y z of an atom, or one, and then there is a line a component.
+    `row` has three groups, x y z of an atom, or one, and then there is a line per component.
     """
 
     after: PatternText
-    unit: Annotated[str, AfterValidator(_force_unit)]
+    unit: Annotated[str, _one_of(FORCE_UNITS)]
     row: PatternText = r"<number>\s+<number>\s+<number>\s*$"
     file: FileName = STDOUT
 
@@ -108,7 +103,7 @@ class RowsOutput(_Strict):
         return self
 
 
-class OutputSettings(_Strict):
+class OutputSettings(Settings):
     """Where the results stand: by patterns, or in a file that an ASE reader opens.
 
     | field           | meaning                                                          |
@@ -211,7 +206,7 @@ def _by_reader(folder: Path, name: str, form: str | None, atoms: Atoms) -> dict[
         found.set_constraint()
         energy = found.get_potential_energy()
         forces = real(found.get_forces(), (len(found), 3), "forces")
-        doubt = unconverged(folder / name, form)
+        doubt = convergence(folder / name, form).of()
     except Exception as error:
         reason = " ".join(str(error).split())[:120]
         raise CalculationFailed(f"ASE found no labels in {name}: {type(error).__name__}: {reason}") from error

@@ -1,8 +1,7 @@
 """The process that reads somebody's results: `python -P -m surveyor.labelling.reader`.
 
-A line of JSON comes in for each file, and lines of JSON go out: one a frame, one a fault, and one at the end
-of the file. What a file makes a reader do (hang, eat memory, crash) ends this process and not the one that
-asked.
+A line of JSON comes in per file, and lines of JSON go out: one per frame, one per fault, and one at the end.
+What a file makes a reader do (hang, eat memory, crash) ends this process and not the one that asked.
 """
 
 from __future__ import annotations
@@ -22,9 +21,11 @@ from ase import Atoms
 
 from surveyor.errors import StructureError
 from surveyor.labelling.converged import Convergence, convergence
+from surveyor.structures.identity import MOMENTS
+from surveyor.structures.labels import FORCES_KEY
 from surveyor.structures.reading import read_all_that_can
 
-KEPT_ARRAYS = ("REF_forces", "initial_magmoms", "initial_charges")
+KEPT_ARRAYS = (FORCES_KEY, *MOMENTS)
 KEPT_RESULTS = ("energy", "free_energy", "forces", "stress")
 
 

@@ -21,7 +21,7 @@ from surveyor.labelling.frames import Frame
 from surveyor.labelling.names import shown
 
 SECONDS = 20.0
-"""A reader that gives no frame for so long is stopped; files of more than 10 MB get a second a MB …"""
+"""A reader that gives no frame for so long is stopped; files of more than 10 MB get a second per MB …"""
 MOST_SECONDS = 600.0
 """… but never more than this."""
 MEMORY = 4 * 2**30
@@ -34,16 +34,8 @@ FRAMES = 1_000_000
 
 @dataclass(frozen=True)
 class Fault:
-    """Something among the results that cannot be read.
+    """A result that is not taken, or a file that is passed over: where it stands, and why."""
 
-    | field | meaning                                              |
-    |-------|------------------------------------------------------|
-    | file  | its path                                             |
-    | where | file, and frame where a single one is meant          |
-    | reason | why                                                 |
-    """
-
-    file: Path
     where: str
     reason: str
 
@@ -73,7 +65,7 @@ class ApartReader:
         """Frames and faults of a file, in its order."""
         where = shown(path)
         if reason := unreadable(path):
-            yield Fault(path, where, reason)
+            yield Fault(where, reason)
             return
         seconds = self._limit(path)
         child = self._ask({"path": str(path.absolute()), "seconds": seconds})
@@ -83,16 +75,16 @@ class ApartReader:
             if message.get("done"):
                 return
             if number >= FRAMES:
-                yield Fault(path, where, f"more than {FRAMES} frames")
+                yield Fault(where, f"more than {FRAMES} frames")
                 break
             place = f"{where}, frame {message['frame']}" if "frame" in message else where
             if "fault" in message:
                 reason = shown(" ".join(str(message["fault"]).split()))
-                yield Fault(path, place, reason.removeprefix(f"{shown(path.name)}: "))
+                yield Fault(place, reason.removeprefix(f"{shown(path.name)}: "))
             else:
                 yield _frame(place, message)
         else:
-            yield Fault(path, where, self._death(seconds))
+            yield Fault(where, self._death(seconds))
         self._end()
 
     def _limit(self, path: Path) -> float:

@@ -16,15 +16,7 @@ from surveyor.structures.writing import whole_file, write_error
 
 @dataclass(frozen=True)
 class Repaired:
-    """What became of a journal.
-
-    | field   | meaning                                                        |
-    |---------|----------------------------------------------------------------|
-    | journal | its path                                                       |
-    | labels  | labels that it holds now                                       |
-    | lost    | labels that were on record and of which no whole frame is left |
-    | aside   | the file as it was found; None where there was nothing to mend |
-    """
+    """What became of a journal: labels in it, labels lost, and the damaged file, if it was set aside."""
 
     journal: Path
     labels: int
@@ -35,12 +27,8 @@ class Repaired:
 def repair(folder: Path, *, accept_loss: bool = False) -> list[Repaired]:
     """Mend every journal of a folder of labels. The caller holds the lock of the campaign.
 
-    Args:
-        folder: of the journals, `labels` in a campaign.
-        accept_loss: go on where a journal is missing altogether, with none of its labels.
-
     Raises:
-        LabellingError: a journal is missing, and the loss is not accepted.
+        LabellingError: a journal is missing, and the loss of its labels is not accepted.
     """
     journals = sorted(
         {*folder.glob("*.extxyz"), *(_journal_of(tally) for tally in folder.glob("*.paid.json"))}

@@ -7,13 +7,13 @@ import errno
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from surveyor.errors import LabellingError, notice
 from surveyor.labelling.shared_files import read_regular
-from surveyor.structures.real import NotRealError, real
+from surveyor.structures.real import NotRealError, real, real_labels
 from surveyor.structures.writing import atomic_write
 from surveyor.types import Failure, Labels
 
@@ -33,11 +33,7 @@ REASON = 2000
 class Order:
     """What one result answers: a structure, the method, and this order, not an earlier one of the same.
 
-    | field  | meaning                               |
-    |--------|---------------------------------------|
-    | id     | content hash of the structure         |
-    | method | name of what computes                 |
-    | token  | random; only owner and workers see it |
+    The token is random; only owner and workers see it.
     """
 
     id: str
@@ -107,20 +103,14 @@ def _result(content: dict[str, Any], n_atoms: int) -> Result:
         if not isinstance(content["failure"], str):
             raise ValueError("it is damaged: a failure without a reason")
         return Failure(content["failure"][:REASON], content.get("final") is True, cost)
-    doubt, stress = content.get("doubt"), content.get("stress")
+    doubt = content.get("doubt")
     if not (doubt is None or isinstance(doubt, str)):
         raise NotRealError("its doubt is no text")
-    return Labels(
-        energy=float(real(content.get("energy"), (), "its energy")),
-        forces=real(content.get("forces"), (n_atoms, 3), "its forces"),
-        stress=None if stress is None else real(stress, (6,), "its stress"),
-        core_seconds=cost,
-        doubt=doubt,
-        free_energy=content.get("free_energy") is True,
-    )
+    labels = real_labels(content.get("energy"), content.get("forces"), content.get("stress"), n_atoms)
+    return replace(labels, core_seconds=cost, doubt=doubt, free_energy=content.get("free_energy") is True)
 
 
-def set_aside(path: Path, why: str, todo: str = "the label is computed again") -> None:
+def set_aside(path: Path, why: str) -> None:
     """Move a result that is not taken out of the way, and say so.
 
     Raises:
@@ -144,7 +134,7 @@ def set_aside(path: Path, why: str, todo: str = "the label is computed again") -
         ) from error
     with contextlib.suppress(OSError):
         os.utime(target, follow_symlinks=False)
-    notice(f"{path}: {why}; moved to {folder.name}, {todo}")
+    notice(f"{path}: {why}; moved to {folder.name}, the label is computed again")
 
 
 def clear(path: Path) -> None:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from ase import Atoms
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
-from surveyor.labelling.retries import Retries
 from surveyor.labelling.screening import Screening
 
 
-@dataclass(frozen=True)
-class LabelRules:
+class LabelRules(Screening):
     """When a failed label is tried again, which labels are held back, and how many a round needs.
 
-    | field     | meaning                                                              |
-    |-----------|----------------------------------------------------------------------|
-    | retries   | of failed labels                                                     |
-    | screening | which labels are suspicious                                          |
-    | minimum   | share of a batch that must come for the round to go on; the rest are |
-    |           | failures and labels in quarantine                                    |
+    | field      | meaning                                                              | unit |
+    |------------|----------------------------------------------------------------------|------|
+    | retries    | attempts after the first one                                         |      |
+    | retry_wait | pause before the second attempt, doubled before each further one     | s    |
+    | minimum    | share of a batch that must come for the round to go on; the rest are |      |
+    |            | failures and labels in quarantine                                    |      |
+
+    A failure that is final (the same input fails the same way) is not tried again.
     """
 
-    retries: Retries = field(default_factory=Retries)
-    screening: Screening = field(default_factory=Screening)
-    minimum: float = 0.5
+    retries: NonNegativeInt = 2
+    retry_wait: NonNegativeFloat = 10.0
+    minimum: float = Field(default=0.5, ge=0, le=1)
+
+    def used_up(self, failures: Sequence[dict[str, Any]]) -> bool:
+        """Whether these failed attempts are all that are made."""
+        return len(failures) > self.retries or any(failure.get("final") for failure in failures)
+
+    def due(self, failures: Sequence[dict[str, Any]]) -> float:
+        """When the next attempt may begin, seconds of the Unix epoch; 0: at once."""
+        if not failures:
+            return 0.0
+        # A clock that was set back since must not make anybody wait for the time that it told.
+        last = min(float(failures[-1].get("time", 0.0)), time.time())
+        return last + self.retry_wait * 2.0 ** (len(failures) - 1)
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class Harvest:
 
 def settled(ledger: Ledger, rules: LabelRules, name: str) -> bool:
     """Whether a structure needs no further attempt."""
-    return name in ledger or rules.retries.used_up(ledger.attempts(name))
+    return name in ledger or rules.used_up(ledger.attempts(name))
 
 
 def screen(ledger: Ledger, rules: LabelRules, start: Mapping[str, Atoms], batch: Collection[str]) -> None:
@@ -61,7 +76,7 @@ def screen(ledger: Ledger, rules: LabelRules, start: Mapping[str, Atoms], batch:
     trusted = ledger.trusted
     new = {name: trusted[name] for name in batch if name in trusted and not ledger.released(name)}
     known = [*start.values(), *(atoms for name, atoms in trusted.items() if name not in new)]
-    for name, reason in rules.screening.suspicious(new, known).items():
+    for name, reason in rules.suspicious(new, known).items():
         ledger.quarantine(name, reason)
 
 

@@ -65,15 +65,9 @@ def inside(folder: Path) -> Iterator[None]:
 
 
 def keep(scratch: Path, kept: Path | None, name: str) -> str:
-    """Move what a failed calculation left to where a person finds it.
+    """Move what a failed calculation left into `kept`, where a person finds it (None: nothing is kept).
 
-    Args:
-        scratch: its folder, gone afterwards.
-        kept: the folder of all that is kept; None: nothing is.
-        name: id of the structure.
-
-    Returns:
-        What is to be added to the reason of the failure.
+    Its scratch folder is gone afterwards; what is returned belongs to the reason of the failure.
     """
     flush()
     try:

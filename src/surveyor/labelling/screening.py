@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from pydantic import PositiveFloat
 
+from surveyor.regression import least_absolute, spread
+from surveyor.settings import Settings
+from surveyor.structures.composition import elements_of, shares
 from surveyor.structures.labels import labels_of
-from surveyor.types import Float64Array
 
 ENOUGH = 30
 """Labels from which the energies are looked at: fewer do not say what is usual."""
@@ -21,13 +23,12 @@ DOUBT = "surveyor_doubt"
 """The key under which a label carries what its own code doubted."""
 
 
-@dataclass(frozen=True)
-class Screening:
+class Screening(Settings):
     """Which labels are suspicious.
 
     | field     | a label is suspicious when                                                     | unit |
     |-----------|--------------------------------------------------------------------------------|------|
-    | max_force | a force component vector is longer; None: any length goes                      | eV/Å |
+    | max_force | the force on an atom is longer; None: any length goes                      | eV/Å |
     | outlier   | its energy is this many robust standard deviations off the others; None: never |      |
 
     The energy that is compared is the residual per atom of a per-element fit (of least absolute residuals),
@@ -38,22 +39,22 @@ class Screening:
     purpose, so only gross errors (another unit, another electronic state) should be caught: 20 by default.
     """
 
-    max_force: float | None = 100.0
-    outlier: float | None = 20.0
+    max_force: PositiveFloat | None = 100.0
+    outlier: PositiveFloat | None = 20.0
 
     def suspicious(self, new: Mapping[str, Atoms], known: Sequence[Atoms]) -> dict[str, str]:
         """id → reason, for those of the new labels that are suspicious; the known ones are compared with."""
         reasons: dict[str, str] = {}
         deviations = self._deviations(list(new.values()), known)
-        for (name, atoms), (off, spread) in zip(new.items(), deviations, strict=True):
+        for (name, atoms), (off, usual) in zip(new.items(), deviations, strict=True):
             force = float(np.linalg.norm(labels_of(atoms).forces, axis=1).max(initial=0.0))
             if DOUBT in atoms.info:
                 reasons[name] = str(atoms.info[DOUBT])
             elif self.max_force is not None and force > self.max_force:
                 reasons[name] = f"a force of {force:.1f} eV/Å, above the limit of {self.max_force:g}"
-            elif self.outlier is not None and abs(off) > self.outlier * spread:
+            elif self.outlier is not None and abs(off) > self.outlier * usual:
                 reasons[name] = (
-                    f"energy {off:+.3f} eV/atom off the other labels, {abs(off) / spread:.0f} robust "
+                    f"energy {off:+.3f} eV/atom off the other labels, {abs(off) / usual:.0f} robust "
                     f"standard deviations; the limit is {self.outlier:g}"
                 )
         return reasons
@@ -63,25 +64,9 @@ class Screening:
         structures = [*new, *known]
         if self.outlier is None or len(structures) < ENOUGH:
             return [(0.0, 1.0)] * len(new)
-        elements = sorted({int(z) for atoms in structures for z in atoms.numbers})
-        counts = np.array([[np.count_nonzero(atoms.numbers == z) for z in elements] for atoms in structures])
-        shares = counts / counts.sum(axis=1, keepdims=True)
         energies = np.array([labels_of(atoms).energy / len(atoms) for atoms in structures])
-        off, spread = _robust(shares, energies)
-        return [(float(value), spread) for value in off[: len(new)]]
-
-
-def _robust(shares: Float64Array, energies: Float64Array) -> tuple[Float64Array, float]:
-    """Residuals of the fit of least Σ |r| about their median, and their spread.
-
-    Least squares would bend to the very labels that are looked for. The sum of absolute residuals is
-    minimised by least squares with weights 1/|r|, again and again.
-    """
-    weights = np.ones(len(energies))
-    for _ in range(50):
-        root = np.sqrt(weights)
-        shifts = np.linalg.lstsq(shares * root[:, None], energies * root, rcond=None)[0]
-        residual = energies - shares @ shifts
-        weights = 1 / np.maximum(np.abs(residual), MIN_SPREAD)
-    off = residual - np.median(residual)
-    return off, max(1.4826 * float(np.median(np.abs(off))), MIN_SPREAD)
+        composition = shares(structures, elements_of(structures))
+        # Least squares would bend to the very labels that are looked for.
+        left = energies - composition @ least_absolute(composition, energies, floor=MIN_SPREAD)
+        off, usual = left - np.median(left), max(spread(left), MIN_SPREAD)
+        return [(float(value), usual) for value in off[: len(new)]]

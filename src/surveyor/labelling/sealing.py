@@ -2,7 +2,7 @@
 
     <number of atoms>
     <comment> surveyor_seal=<bytes>.<head>.<whole>
-    <one line an atom>
+    <one line per atom>
 
 | part  | meaning                                                                       |
 |-------|-------------------------------------------------------------------------------|
@@ -50,15 +50,10 @@ MAX_ATOMS = 10**8
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What a journal holds.
+    """What a journal holds: atoms of the whole frames from the beginning on, and the bytes that they take.
 
-    | field | meaning                                                                   |
-    |-------|---------------------------------------------------------------------------|
-    | atoms | of the whole frames from the beginning on                                 |
-    | end   | bytes that they take                                                      |
-    | rest  | what stands behind them                                                   |
-    | torn  | `rest` is what an interrupted write leaves: a true prefix of one frame    |
-    | ended | the last whole frame has its line end; a write or an editor may drop it   |
+    The `rest` behind them is `torn` where it is what an interrupted write leaves, a true prefix of one frame;
+    `ended`: the last whole frame has its line end, which a write or an editor may drop.
     """
 
     atoms: list[Atoms]

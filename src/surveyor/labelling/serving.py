@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from surveyor.labelling import keeper
+from surveyor import keeper
 from surveyor.labelling.calculators import compute
 from surveyor.labelling.results import Result
 from surveyor.labelling.scratch import inside, keep, make_scratch

@@ -1,6 +1,6 @@
 """The hand-over between a worker and the campaign: a finished calculation survives both.
 
-Three small files a structure, in a folder of the method, all of them gone once the label is in the journal:
+Three small files per structure, in a folder of the method, all of them gone once the label is in the journal:
 
     <id>.order   somebody waits for this label: method and a token; a job that finds none has nothing to do
     <id>.claim   somebody computes it: host, process, and a heartbeat (the file's time)
@@ -54,6 +54,10 @@ def spool_of(root: Path, method: str) -> Path:
     return folder
 
 
+def _is_of_label(path: Path) -> bool:
+    return is_structure_id(path.stem) and path.suffix in (".order", ".claim", ".json")
+
+
 def set_old_aside(root: Path) -> None:
     """Results of the layout before this one, without a method: nobody can say which method they are of.
 
@@ -61,7 +65,7 @@ def set_old_aside(root: Path) -> None:
         SurveyorError: they cannot be moved or deleted.
     """
     for path in root.iterdir() if root.is_dir() else ():
-        if not is_structure_id(path.stem) or path.suffix not in (".order", ".claim", ".json"):
+        if not _is_of_label(path):
             continue
         if path.suffix == ".json":
             set_aside(path, "a result that does not say by which method it is")
@@ -200,11 +204,7 @@ def read_result(folder: Path, placed: Order, n_atoms: int) -> Result | None:
 
 def finished(folder: Path) -> list[str]:
     """Names of the results that wait to be collected."""
-    return (
-        sorted(path.stem for path in folder.glob("*.json") if is_structure_id(path.stem))
-        if folder.is_dir()
-        else []
-    )
+    return sorted(path.stem for path in folder.glob("*.json") if is_structure_id(path.stem))
 
 
 def forget(folder: Path, name: str) -> None:
@@ -224,11 +224,7 @@ def sweep(folder: Path, wanted: Iterable[str]) -> None:
     if not folder.is_dir():
         return
     for path in folder.iterdir():
-        if (
-            path.suffix in (".order", ".claim", ".json")
-            and is_structure_id(path.stem)
-            and path.stem not in keep
-        ):
+        if _is_of_label(path) and path.stem not in keep:
             forget(folder, path.stem)
         elif path.suffix == ".tmp" or path.name == ".clock":
             # Written by a process that died in the middle; a living one has renamed it long before.

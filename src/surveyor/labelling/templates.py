@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from ase import Atoms
@@ -66,7 +67,7 @@ def variables(atoms: Atoms, charge: int, multiplicity: int) -> dict[str, Any]:
     }
 
 
-def render(template: str, values: dict[str, Any], what: str) -> str:
+def render(template: str, values: Mapping[str, Any], what: str) -> str:
     """A template with its values.
 
     Args:

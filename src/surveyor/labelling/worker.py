@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from surveyor.labelling import keeper
+from surveyor import keeper
 from surveyor.labelling.calculators import CalculatorSpec
 from surveyor.labelling.claims import touch
 from surveyor.labelling.results import Result
@@ -34,19 +33,10 @@ from surveyor.types import Failure
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One label to compute.
+    """One label to compute: `cores` threads, and a worker that is killed after `time_limit` s.
 
-    | field      | meaning                                            | unit |
-    |------------|----------------------------------------------------|------|
-    | spool      | folder of the hand-over, the same on every machine |      |
-    | name       | id of the structure                                |      |
-    | method     | name of what computes, which the order names too   |      |
-    | spec       | the calculator                                     |      |
-    | atoms      | the structure                                      |      |
-    | time_limit | the worker is killed after this time               | s    |
-    | cores      | threads of the calculation                         |      |
-    | failed     | where the files of failed calculations are kept    |      |
-    | scratch    | folder of this calculation, on the worker's machine |     |
+    The spool is one folder for all machines, `failed` keeps the files of failed calculations, and `scratch`
+    is a folder of this calculation on the worker's machine.
     """
 
     spool: Path
@@ -97,18 +87,7 @@ class Worker:
         )
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
-                [
-                    sys.executable,
-                    "-I",
-                    "-S",
-                    keeper.__file__,
-                    "stay",
-                    "0",
-                    sys.executable,
-                    "-P",
-                    "-c",
-                    command,
-                ],
+                keeper.kept([sys.executable, "-P", "-c", command], "stay"),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -173,14 +152,9 @@ class Worker:
 
     def kill(self) -> int:
         """End the worker and everything that it started; its exit code."""
-        self._process.terminate()  # the keeper, which ends all that is below it
+        code = keeper.end(self._process)
         self._connection.close()
-        try:
-            return self._process.wait(2 * keeper.PATIENCE)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            return self._process.wait()
+        return code
 
     def _detach(self) -> None:
         self._connection.close()

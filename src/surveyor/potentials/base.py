@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 
 from surveyor.errors import PotentialError
+from surveyor.potentials.fine_tuning import FineTuningSettings
 from surveyor.potentials.taps import Rule
 from surveyor.types import Potential, Trainer
 
@@ -102,11 +103,11 @@ class Shiftable(Potential, Protocol):
 class Trainable(Potential, Protocol):
     """The family has a trainer: campaigns."""
 
-    def trainer(self, settings: Mapping[str, Any], replay: Sequence[Atoms] = ()) -> Trainer:
+    def trainer(self, settings: FineTuningSettings, replay: Sequence[Atoms] = ()) -> Trainer:
         """The family's own trainer.
 
         Args:
-            settings: those of the campaign's `training`, by name.
+            settings: those of the campaign's `training`.
             replay: labelled structures of the pretraining level, with mode replay.
 
         Raises:

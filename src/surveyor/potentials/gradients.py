@@ -7,6 +7,7 @@ The gradients are handed on in blocks, a parameter at a time, so that a sketch o
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ class GradientPlan:
     | rules    | module name → rule                                                               |
     | spread   | scalar parameters that multiply or shift every node: parameter name → rule        |
     | wanted   | names of the parameters whose gradients are asked for                            |
-    | rest     | those of them that no rule covers: a backward pass a structure                   |
+    | rest     | those of them that no rule covers: a backward pass per structure                 |
     """
 
     model: torch.nn.Module
@@ -117,19 +118,16 @@ class GradientPlan:
                         yield number, block
 
 
-class differentiable:  # noqa: N801 (a context manager, used like a function)
+@contextlib.contextmanager
+def differentiable(model: torch.nn.Module, names: Sequence[str]) -> Iterator[list[torch.Tensor]]:
     """Named parameters require gradients inside only: force predictions are cheaper without."""
-
-    def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
-        self.parameters = [model.get_parameter(name) for name in names]
-
-    def __enter__(self) -> list[torch.Tensor]:
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)
-        return list(self.parameters)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter in self.parameters:
+    parameters: list[torch.Tensor] = [model.get_parameter(name) for name in names]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield parameters
+    finally:
+        for parameter in parameters:
             parameter.requires_grad_(False)
 
 
@@ -142,19 +140,12 @@ def gradients_of(
 ) -> list[torch.Tensor | None]:
     """∂value/∂input for each input; None where it does not depend on it."""
     usable = [tensor for tensor in inputs if tensor is not None and tensor.requires_grad]
-    found: list[torch.Tensor | None] = []
+    found: Sequence[torch.Tensor | None] = [None] * len(usable)
     if usable and value.requires_grad:
-        found = list(
-            torch.autograd.grad(
-                value,
-                usable,
-                retain_graph=retain_graph or create_graph,
-                create_graph=create_graph,
-                allow_unused=True,
-            )
+        keep = retain_graph or create_graph
+        found = torch.autograd.grad(
+            value, usable, retain_graph=keep, create_graph=create_graph, allow_unused=True
         )
-    else:
-        found = [None] * len(usable)
     by_id = {id(tensor): gradient for tensor, gradient in zip(usable, found, strict=True)}
     return [None if tensor is None else by_id.get(id(tensor)) for tensor in inputs]
 

@@ -19,7 +19,7 @@ from surveyor.types import Float64Array, IndexArray
 Prepared = TypeVar("Prepared")
 
 ALL_PAIRS_LIMIT = 300
-"""Atoms; below, all pairs in one array operation beat a cell list a structure."""
+"""Atoms; below, all pairs in one array operation beat a cell list per structure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def _cell_lists(
 
 
 def pack(structures: Sequence[Atoms], max_atoms: int, max_structures: int) -> Iterator[list[Atoms]]:
-    """Consecutive structures in batches of bounded size; at least one structure a batch."""
+    """Consecutive structures in batches of bounded size; at least one structure per batch."""
     batch: list[Atoms] = []
     atoms_in_batch = 0
     for atoms in structures:

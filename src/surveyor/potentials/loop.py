@@ -1,4 +1,4 @@
-"""Parameter gradients a structure at a time: slow and plain, for comparison with the plan."""
+"""Parameter gradients one structure at a time: slow and plain, for comparison with the plan."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surveyor.types import Float64Array
 def energy_gradients(
     potential: Differentiable, structures: Sequence[Atoms], names: Sequence[str]
 ) -> Iterator[torch.Tensor]:
-    """∇θ E of each structure, (Σ sizes,), by one backward pass a structure: slow and plain."""
+    """∇θ E of each structure, (Σ sizes,), by one backward pass per structure: slow and plain."""
     for atoms in structures:
         with differentiable(potential.model, names) as parameters:
             found = gradients_of(potential.energies(potential.batch([atoms])).sum(), parameters)

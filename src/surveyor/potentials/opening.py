@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -99,16 +99,16 @@ def _family_of(source: str) -> tuple[str, str]:
     family, colon, what = source.partition(":")
     if colon and family in known:
         with _importing(family):
-            names = list(_loaded(family).names())
-        if not (Path(what).is_file() or what in names):
-            raise _nothing(what, f" of the family {family!r}", ", ".join(["a file", *names]))
+            own = list(_loaded(family).names())
+        if not (Path(what).is_file() or what in own):
+            raise _nothing(what, f" of the family {family!r}", ", ".join(["a file", *own]))
         return family, what
     published = {each: _names(each) for each in known}
     for candidate, names in published.items():
         if source in names:
             return candidate, source
     endings = dict.fromkeys(ending for each in known for ending in _suffixes(each))
-    every = [name for each, names in published.items() for name in (f"{each}:NAME", *names)]
+    every = [name for each, names in published.items() if names for name in (f"{each}:NAME", *names)]
     raise _nothing(
         source, "", f"'builtin', the path of a {' or '.join(endings)} file, or one of {', '.join(every)}"
     )
@@ -129,32 +129,35 @@ def _nothing(source: str, where: str, expected: str) -> PotentialError:
 
 
 def _family_of_file(path: Path, known: Iterable[str]) -> str:
-    """The family whose files end like this one; where none does, the only one there is."""
+    """The family whose files end like this one; where none does, the only one that publishes potentials."""
     endings = {name: _suffixes(name) for name in known}
-    claims = [name for name, own in endings.items() if path.name.endswith(own)] or list(endings)
+    claims = [name for name, own in endings.items() if path.name.endswith(own)]
+    claims = claims or [name for name in known if _names(name)] or list(endings)
     if len(claims) == 1:
         return claims[0]
     raise PotentialError(
         f"{path}: its ending does not tell which family of potentials it is of",
-        expected="a file of " + ", ".join(f"{name} ({', '.join(own)})" for name, own in endings.items()),
+        expected="a file of " + ", ".join(f"{name} ({', '.join(endings[name])})" for name in claims),
         todo=f"name the family: {claims[0]}:{path}",
     )
 
 
 def _suffixes(family: str) -> tuple[str, ...]:
-    """Endings of its files; none where it cannot be imported, which must not keep others from theirs."""
-    try:
-        return tuple(_loaded(family).suffixes)
-    except PotentialError:
-        return ()
+    """Endings of its files."""
+    return _told(family, lambda opened: opened.suffixes)
 
 
-def _names(family: str) -> list[str]:
-    """Published potentials that it knows; none where it, or its library, cannot be imported."""
+def _names(family: str) -> tuple[str, ...]:
+    """Published potentials that it knows."""
+    return _told(family, lambda opened: opened.names())
+
+
+def _told(family: str, what: Callable[[Family], Sequence[str]]) -> tuple[str, ...]:
+    """Nothing where it, or its library, cannot be imported, which must not keep others from theirs."""
     try:
-        return list(_loaded(family).names())
+        return tuple(what(_loaded(family)))
     except (PotentialError, ImportError):
-        return []
+        return ()
 
 
 def _loaded(family: str) -> Family:

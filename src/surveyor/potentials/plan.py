@@ -5,7 +5,7 @@
 | that the family names in `rules()`                | the family's own rule, with all that it holds |
 | of a class of torch or e3nn that is known         | the rule of its class                         |
 | whose output rows depend on their own inputs only | `RowLocal`, vmap(vjp)                         |
-| any other                                         | a loop: one backward pass a structure         |
+| any other                                         | a loop: one backward pass per structure       |
 
 What the rows of a module are (nodes, edges, …) is read off the length of its input on three probe structures.
 On these the whole plan is compared with the loop, once a model; what differs goes to the loop.
@@ -65,7 +65,7 @@ def gradient_plan(potential: Differentiable, names: Sequence[str]) -> GradientPl
         modules = sorted({_owner(potential.model, name) for name in plan.rest})
         notice(
             f"no fast rule for the parameters of {', '.join(modules)}: "
-            "their gradients take a backward pass a structure"
+            "their gradients take a backward pass per structure"
         )
     return plan
 

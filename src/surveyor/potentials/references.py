@@ -8,8 +8,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from surveyor.errors import TrainingError
-from surveyor.metrics import element_offsets, residuals
+from surveyor.metrics import residuals
 from surveyor.potentials.base import Shiftable, require
+from surveyor.structures.composition import element_offsets
 from surveyor.types import Potential
 
 
@@ -34,7 +35,7 @@ def refit_reference_energies(potential: Potential, structures: Sequence[Atoms]) 
     if not structures:
         raise TrainingError("no labelled structure to fit reference energies to", expected="at least one")
     residual, _ = residuals(potential, structures)
-    shifts = element_offsets(-residual, structures, potential.elements)
+    shifts = element_offsets(residual, structures, potential.elements)
     return dict(zip(potential.elements, shifts.tolist(), strict=True))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from surveyor.potentials.base import Batch
 
 MANY = 32
-"""Rows a group from which a matrix product for each group is faster on a CPU."""
+"""Rows per group from which a matrix product for each group is faster on a CPU."""
 
 
 class Segments:
@@ -47,7 +47,7 @@ class Segments:
     def slices(self) -> list[slice]:
         """The rows of each group where they are many, side by side and on a CPU; else nothing.
 
-        There a product a group is faster than a padded one of all groups, which would copy all rows first.
+        There a product per group is faster than a padded one of all groups, which would copy all rows first.
         """
         many = len(self.owner) >= MANY * self.count
         if self.owner.device.type != "cpu" or not many or bool((self.owner.diff() < 0).any()):

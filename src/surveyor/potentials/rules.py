@@ -86,7 +86,7 @@ class Lookup(Whole):
 
 
 class NodeScalar:
-    """A scalar θ that enters node by node, so that ∂E_b/∂θ = Σ_{r∈b} ∂E/∂θ_r with a copy θ_r a node."""
+    """A scalar θ that enters node by node, so that ∂E_b/∂θ = Σ_{r∈b} ∂E/∂θ_r with a copy θ_r per node."""
 
     def __init__(self, name: str) -> None:
         self.name = name

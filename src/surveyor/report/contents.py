@@ -36,17 +36,10 @@ class Pick:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """A campaign, its labels, its choices, and its map.
+    """A campaign, its labels, its choices, and its map (None before the first round is done).
 
-    | field   | meaning                                                                              |
-    |---------|--------------------------------------------------------------------------------------|
-    | record  | the finished rounds                                                                  |
-    | metrics | metrics.json of each of them as it stands, with keys that not every campaign writes  |
-    | ledger  | labels and failures                                                                  |
-    | picks   | of all rounds, those of the round in progress too                                    |
-    | map     | where the structures lie; None before the first round is done                        |
-    | extensions | what was added to pool and labels since the start                                 |
-    | config  | the configuration; empty for campaigns that were started from Python                 |
+    The metrics are those of finished rounds, with keys that not every campaign writes; picks and extensions
+    are of the round in progress too; config is empty for campaigns that were started from Python.
     """
 
     folder: Path
@@ -67,12 +60,12 @@ class Contents:
     @cached_property
     def failures(self) -> dict[str, list[str]]:
         """Structures without a label after all attempts: id → reasons."""
-        return {name: why for name, why in self.ledger.failures.items() if name not in self.labelled}
+        return self.ledger.failures
 
     @cached_property
     def quarantined(self) -> dict[str, str]:
         """Labels that were paid for and are held back from training: id → reason."""
-        return _quarantined(self.ledger)
+        return self.ledger.quarantined
 
     @cached_property
     def chosen(self) -> dict[str, Atoms]:
@@ -112,7 +105,7 @@ def read_contents(folder: Path) -> Contents:
 
 def _picks(folder: Path, in_progress: int, ledger: Ledger) -> list[Pick]:
     found = []
-    failures, quarantined = ledger.failures, _quarantined(ledger)
+    failures, quarantined = ledger.failures, ledger.quarantined
     for number in range(1, in_progress + 1):
         path = round_folder(folder, number) / "selection.json"
         if not path.is_file():
@@ -130,7 +123,3 @@ def _picks(folder: Path, in_progress: int, ledger: Ledger) -> list[Pick]:
                 )
             )  # fmt: skip
     return found
-
-
-def _quarantined(ledger: Ledger) -> dict[str, str]:
-    return dict(ledger.quarantined)

@@ -76,27 +76,20 @@ def costs_of(contents: Contents) -> Costs:
     counts = any(metrics.get("core_seconds") for metrics in contents.metrics)
     return Costs(
         rounds=tuple(metrics["number"] for metrics in contents.metrics),
-        stages=tuple((_counted if counts else _estimated)(name, contents) for name in order),
+        stages=tuple(_stage(name, contents, counts) for name in order),
         paid=len(contents.ledger),
     )
 
 
-def _counted(name: str, contents: Contents) -> StageCost:
-    """As the campaign wrote it down."""
+def _stage(name: str, contents: Contents, counts: bool) -> StageCost:
+    """As the campaign wrote it down; else wall time times the cores that the configuration names, or one."""
+    seconds = tuple(float(metrics.get("seconds", {}).get(name, 0.0)) for metrics in contents.metrics)
+    cores = _cores(name, contents.config)
+    if not counts:
+        return StageCost(name, seconds, cores, sum(seconds) * (cores or 1) / 3600, False)
     spent = [(metrics.get("core_seconds") or {}).get(name) for metrics in contents.metrics]
     known = [float(value) for value in spent if value is not None]
-    hours = sum(known) / 3600 if known else None
-    return StageCost(name, _seconds(name, contents), _cores(name, contents.config), hours, True)
-
-
-def _estimated(name: str, contents: Contents) -> StageCost:
-    """Wall time times the cores that the configuration names, or one."""
-    seconds, cores = _seconds(name, contents), _cores(name, contents.config)
-    return StageCost(name, seconds, cores, sum(seconds) * (cores or 1) / 3600, False)
-
-
-def _seconds(name: str, contents: Contents) -> tuple[float, ...]:
-    return tuple(float(metrics.get("seconds", {}).get(name, 0.0)) for metrics in contents.metrics)
+    return StageCost(name, seconds, cores, sum(known) / 3600 if known else None, True)
 
 
 def _cores(name: str, config: Mapping[str, Any]) -> int | None:

@@ -74,11 +74,9 @@ def map_view(contents: Contents) -> MapView | None:
 
 def round_colours(rounds: tuple[int, ...]) -> dict[int, tuple[str, str]]:
     """A colour of every round, early to late, for a light and for a dark background."""
-    light, dark, colours = colormaps["plasma"], colormaps["plasma"], {}
-    for place, number in enumerate(rounds):
-        share = place / max(1, len(rounds) - 1)
-        colours[number] = (to_hex(light(0.02 + 0.76 * share)), to_hex(dark(0.34 + 0.62 * share)))
-    return colours
+    plasma = colormaps["plasma"]
+    shares = {number: place / max(1, len(rounds) - 1) for place, number in enumerate(rounds)}
+    return {n: (to_hex(plasma(0.02 + 0.76 * s)), to_hex(plasma(0.34 + 0.62 * s))) for n, s in shares.items()}
 
 
 def structures_of(contents: Contents) -> dict[str, Atoms]:

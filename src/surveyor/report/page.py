@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
 from surveyor import __version__
+from surveyor.progress import duration
 from surveyor.report.contents import Contents, read_contents
 from surveyor.report.costs import costs_of
 from surveyor.report.drawing import drawings, element_styles
@@ -87,7 +88,7 @@ def _environment() -> Environment:
     )
     environment.filters["number"] = _number
     environment.filters["formula"] = _formula
-    environment.filters["duration"] = _duration
+    environment.filters["duration"] = duration
     environment.globals["zip"] = zip
     environment.globals["pairs"] = lambda points: [(point.labels, point.error) for point in points]
     return environment
@@ -103,12 +104,3 @@ def _number(value: float | None, digits: int = 1) -> str:
 def _formula(text: str) -> Markup:
     """Chemical formula with its counts as subscripts."""
     return Markup(re.sub(r"(\d+)", r"<sub>\1</sub>", str(escape(text))))  # noqa: S704  escaped one step before
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in the unit that a person would choose."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"

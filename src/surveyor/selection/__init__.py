@@ -1,4 +1,4 @@
-"""Rules that pick the structures to label next; one small module a rule, and one line of `registry.RULES`."""
+"""Rules that pick the structures to label next; a small module for each, and a line of `registry.RULES`."""
 
 from surveyor.selection.arrays import committee, farthest, lcmd, max_variance, random, target_variance, top_k
 from surveyor.selection.clusters import LCMD

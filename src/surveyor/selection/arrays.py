@@ -56,7 +56,7 @@ def on_arrays(rule: type[Rule], name: str, argument: str | None = None) -> Calla
     select.__doc__ = f"""k rows of X_pool (rows, dim), given the labelled rows X_train; see `{rule.__name__}`.
 
     Arrays may be numpy arrays, memory maps or zarr arrays. Equal scores go to the lowest of `ids` (strings,
-    one a row), without them to the lowest index; `seed` is of random draws, for rules that make any.
+    one per row), without them to the lowest index; `seed` is of random draws, for rules that make any.
     """
     return select
 

@@ -14,7 +14,7 @@ BLOCK_ROWS = 8192
 
 
 class Projection:
-    """Says which rows could lie closer to a new centre than a given distance, reading q + 1 numbers a row.
+    """Says which rows could lie closer to a new centre than a given distance, reading q + 1 numbers per row.
 
     With q orthonormal directions P and the length of the rest, |x⊥|² = |x|² − |Px|²,
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from surveyor.registry import Registry
 from surveyor.selection.clusters import LCMD
 from surveyor.selection.committee import Committee
 from surveyor.selection.distance import FarthestPoint
@@ -14,15 +15,19 @@ from surveyor.selection.topk import TopK
 from surveyor.selection.uniform import Random
 from surveyor.types import Features, FloatArray
 
-RULES: dict[str, type[Rule]] = {
-    "target-variance": TargetVariance,
-    "max-variance": MaxVariance,
-    "lcmd": LCMD,
-    "farthest": FarthestPoint,
-    "top-k": TopK,
-    "committee": Committee,
-    "random": Random,
-}
+RULES: Registry[type[Rule]] = Registry(
+    {
+        "target-variance": TargetVariance,
+        "max-variance": MaxVariance,
+        "lcmd": LCMD,
+        "farthest": FarthestPoint,
+        "top-k": TopK,
+        "committee": Committee,
+        "random": Random,
+    },
+    "surveyor.rules",
+    Rule,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +51,12 @@ class Given:
 
 
 def make_rule(name: str, given: Given) -> Rule:
-    """The rule of that name."""
-    rule = RULES[name]
+    """The rule of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    rule = RULES.find(name, "rule")
     return rule(
         **{setting: getattr(given, setting) for setting in _settings(rule) if hasattr(given, setting)}
     )
@@ -60,7 +69,7 @@ def rules_that_take(setting: str) -> list[str]:
 
 def summary(name: str) -> str:
     """What the rule does, in a line: the first of its class's docstring."""
-    return (RULES[name].__doc__ or "").strip().splitlines()[0]
+    return (RULES.find(name, "rule").__doc__ or "").strip().splitlines()[0]
 
 
 def _settings(rule: type[Rule]) -> list[str]:

@@ -58,7 +58,7 @@ class Request:
         """A request with its defaults filled in.
 
         Raises:
-            SelectionError: k ≤ 0, an empty pool, rows of two widths, or not one rank a structure.
+            SelectionError: k ≤ 0, an empty pool, rows of two widths, or not one rank per structure.
         """
         check_request(pool, train, k)
         return cls(pool, train, int(k), rng or np.random.default_rng(0), ranks(rank, len(pool)))
@@ -224,7 +224,7 @@ def greedy(
 
 
 def among(settings: Settings, structures: IndexArray, n_pool: int) -> Settings:
-    """The same settings for these structures of a pool of n: what holds one number a structure goes along.
+    """The same settings for these structures of a pool of n: what holds one number per structure goes along.
 
     Raises:
         SelectionError: not one number for each structure of the pool.

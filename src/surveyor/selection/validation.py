@@ -58,7 +58,7 @@ def one_row_each(values: NDArray[np.floating], name: str) -> Features:
         raise SelectionError(
             f"{name} of shape {tuple(array.shape)}",
             expected="(rows, dim)",
-            todo="pass one feature row a structure",
+            todo="pass one feature row per structure",
         )
     if not np.issubdtype(array.dtype, np.floating):
         array = np.asarray(array, dtype=np.float64)
@@ -66,7 +66,7 @@ def one_row_each(values: NDArray[np.floating], name: str) -> Features:
 
 
 def per_row(values: FloatArray, length: int, name: str) -> Float64Array:
-    """A float64 copy of numbers that come one a row or one a structure.
+    """A float64 copy of numbers that come one per row or one per structure.
 
     Raises:
         SelectionError: another length, or NaN among the values.
@@ -81,7 +81,7 @@ def ranks(rank: IndexArray | None, n_structures: int) -> IndexArray:
     """The rank of every structure (structures,); without any, its index.
 
     Raises:
-        SelectionError: not one rank a structure.
+        SelectionError: not one rank per structure.
     """
     if rank is None:
         return np.arange(n_structures, dtype=np.intp)
@@ -94,12 +94,12 @@ def rank_of(ids: Sequence[str] | None, n_structures: int) -> IndexArray | None:
     """Position of each id in sorted order (structures,): who wins a tie, whatever the order of the pool.
 
     Raises:
-        SelectionError: not one id a structure.
+        SelectionError: not one id per structure.
     """
     if ids is None:
         return None
     if len(ids) != n_structures:
-        raise SelectionError(f"{len(ids)} ids for {n_structures} structures", expected="one id a structure")
+        raise SelectionError(f"{len(ids)} ids for {n_structures} structures", expected="one id per structure")
     rank = np.empty(n_structures, dtype=np.intp)
     rank[np.argsort(np.array(ids, dtype=object), kind="stable")] = np.arange(n_structures)
     return rank

@@ -193,6 +193,13 @@ def open_text(path: Path) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding=encoding or "utf-8", newline=None)
 
 
+def empty(path: Path) -> StructureError:
+    """The error about a file in which nothing is."""
+    return StructureError(
+        f"{path} holds no structure", expected="at least one frame", todo="check how the file was written"
+    )
+
+
 def damage(path: Path, where: str, error: Exception) -> StructureError:
     """The error that tells a user why a file of structures could not be read on."""
     if isinstance(error, UnicodeError):

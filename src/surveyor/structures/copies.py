@@ -43,32 +43,68 @@ def near_copies(structures: Iterable[Atoms], beside: Iterable[Atoms] = ()) -> di
         structures: valid ones; gone through again where some look alike.
         beside: the same, of those that are there already (labelled).
     """
-    kinds: dict[Kind, dict[str, tuple[bool, Float64Array]]] = defaultdict(dict)
-    for later, source in enumerate((beside, structures)):
-        for atoms in source:
-            kind, waves = _sketch(atoms)
-            kinds[kind].setdefault(structure_id(atoms), (bool(later), waves))
-    suspects = [found for frames in kinds.values() if len(found := _suspects(frames)) > 1]
-    if not suspects:
-        return {}
-    wanted = set(chain.from_iterable(suspects))
-    held = {name: atoms for atoms in chain(structures, beside) if (name := structure_id(atoms)) in wanted}
-    return dict(chain.from_iterable(_matched(frames, held) for frames in suspects))
+    finder = CopyFinder(beside)
+    for atoms in structures:
+        finder.add(atoms)
+    return finder.found(structures)
+
+
+class CopyFinder:
+    """Near copies in a stream of structures that is gone through for other ends, too; see `near_copies`.
+
+    Args:
+        beside: structures that are there already (labelled).
+    """
+
+    def __init__(self, beside: Iterable[Atoms] = ()) -> None:
+        self._beside = beside
+        self._kinds: dict[Kind, dict[str, tuple[bool, Float64Array]]] = defaultdict(dict)
+        for atoms in beside:
+            self._keep(atoms, later=False)
+
+    def add(self, atoms: Atoms) -> None:
+        """Look at the next structure; a second time, nothing happens."""
+        self._keep(atoms, later=True)
+
+    def _keep(self, atoms: Atoms, *, later: bool) -> None:
+        kind, waves = _sketch(atoms)
+        self._kinds[kind].setdefault(structure_id(atoms), (later, waves))
+
+    def found(self, structures: Iterable[Atoms]) -> dict[str, str]:
+        """id → id of the one that stands for it.
+
+        Args:
+            structures: those that were added; gone through again where some look alike.
+        """
+        suspects = [found for frames in self._kinds.values() if len(found := _suspects(frames)) > 1]
+        if not suspects:
+            return {}
+        wanted = set(chain.from_iterable(suspects))
+        both = chain(structures, self._beside)
+        held = {name: atoms for atoms in both if (name := structure_id(atoms)) in wanted}
+        return dict(chain.from_iterable(_matched(frames, held) for frames in suspects))
+
+    def left_out(self, structures: Iterable[Atoms]) -> set[str]:
+        """Ids of the near copies, which are no candidates; a notice says how many they are."""
+        found = self.found(structures)
+        if found:
+            notice(
+                f"{len(found)} structures of the pool are near copies, within {NEAR:g} Å of another one or "
+                "of a labelled one: one of each is a candidate"
+            )
+        return set(found)
 
 
 def copies_left_out(structures: Iterable[Atoms], beside: Iterable[Atoms] = ()) -> set[str]:
-    """Ids of the near copies of a pool, which are no candidates; a notice says how many they are.
+    """Ids of the near copies of a pool; see `CopyFinder.left_out`.
 
     Args:
         beside: labelled structures; what is within 1e-5 Å of one is a copy of it.
     """
-    found = near_copies(structures, beside)
-    if found:
-        notice(
-            f"{len(found)} structures of the pool are near copies, within {NEAR:g} Å of another one or of a "
-            "labelled one: one of each is a candidate"
-        )
-    return set(found)
+    finder = CopyFinder(beside)
+    for atoms in structures:
+        finder.add(atoms)
+    return finder.left_out(structures)
 
 
 @lru_cache(maxsize=1)

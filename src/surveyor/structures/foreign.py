@@ -16,7 +16,7 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
 from surveyor.errors import Notice, StructureError, SurveyorError
-from surveyor.structures.archives import DAMAGES, damage, encoding_of, inner_name, open_bytes, packing
+from surveyor.structures.archives import DAMAGES, damage, empty, encoding_of, inner_name, open_bytes, packing
 from surveyor.structures.xyz_rows import not_an_element
 
 KNOWN = "extxyz, xyz, traj, db, cif, …"
@@ -77,7 +77,7 @@ def read_foreign(path: Path) -> Iterator[tuple[str, Atoms]]:
             expected=KNOWN,
             todo="give the file the suffix of its format, or convert it to extxyz",
         ) from error
-    except (*DAMAGES, UnicodeError, PermissionError) as error:
+    except (*DAMAGES, UnicodeError, PermissionError, MemoryError) as error:
         raise damage(path, f"{path.name}, frame {number}", error) from error
     except Exception as error:
         raise _failed(error, form, f"{path.name}, frame {number}") from error
@@ -91,7 +91,7 @@ def _check_occupied(atoms: Atoms, where: str) -> None:
             shares = ", ".join(f"{symbol} {share:g}" for symbol, share in site.items())
             raise StructureError(
                 f"{where}: a site of partial occupancy ({shares})",
-                expected="one whole atom a site",
+                expected="one whole atom per site",
                 todo="make an ordered structure of it, a supercell in which every site is one element",
             )
 
@@ -106,10 +106,6 @@ def _failed(error: Exception, form: str | None, where: str) -> StructureError:
         )
     if isinstance(error, KeyError) and _SIGN.fullmatch(sign := str(error.args[0] if error.args else "")):
         return not_an_element(sign, f"{where} (read as {form})")
-    if isinstance(error, MemoryError):
-        return StructureError(
-            f"{where}: {form} that needs more memory than there is", expected="a smaller file"
-        )
     reason = " ".join(str(error).split())[:200]
     return StructureError(
         f"{where}: ASE could not read it as {form} ({type(error).__name__}{': ' if reason else ''}{reason})",
@@ -152,9 +148,7 @@ def _format_of(plain: Path, path: Path) -> str:
     with plain.open("rb") as file:
         head = file.read(PEEK)
     if not head:
-        raise StructureError(
-            f"{path} holds no structure", expected="at least one frame", todo="check how the file was written"
-        )
+        raise empty(path)
     if is_dump(head):
         _check_dump(plain, path)
         return "lammps-dump-text"

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
 from surveyor.errors import StructureError, notice
-from surveyor.types import Float64Array, IndexArray
+from surveyor.types import Float64Array
 
 ID_LENGTH = 32
 
@@ -97,7 +97,7 @@ def _short(value: object) -> str:
 
 
 def check_state(atoms: Atoms, where: str = "structure") -> None:
-    """Refuse charge, spin or initial moments that cannot be; say once a file which keys are not read.
+    """Refuse charge, spin or initial moments that cannot be; say once per file which keys are not read.
 
     Raises:
         StructureError: charge or multiplicity is no whole number, or initial moments are no finite numbers.
@@ -241,14 +241,3 @@ def structure_id(atoms: Atoms, where: str = "structure") -> str:
             digest.update(f"{name}{values.shape}".encode())
             digest.update(np.ascontiguousarray(_millionths(values, name, where), dtype="<i8").tobytes())
     return digest.hexdigest()[:ID_LENGTH]
-
-
-def duplicates(ids: Iterable[str]) -> IndexArray:
-    """Positions of ids that stood earlier in the sequence already."""
-    seen: set[str] = set()
-    repeated = []
-    for position, name in enumerate(ids):
-        if name in seen:
-            repeated.append(position)
-        seen.add(name)
-    return np.array(repeated, dtype=np.intp)

@@ -24,15 +24,24 @@ from ase import Atoms
 
 from surveyor.errors import StructureError, notice
 from surveyor.structures.identity import total_charge
-from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY, STRESS_KEY, labels_of, without_labels
+from surveyor.structures.labels import (
+    ENERGY_KEY,
+    FORCES_KEY,
+    STRESS_KEY,
+    labels_of,
+    without,
+    without_labels,
+)
 from surveyor.structures.source import StructureFile
 
-_ENERGY_NAME = re.compile(r"(^|_)(energy|energies|e|etot|toten)(_|$)", re.IGNORECASE)
+_LIKELY = {
+    "energy": (ENERGY_KEY, re.compile(r"(^|_)(energy|energies|e|etot|toten)(_|$)", re.IGNORECASE)),
+    "forces": (FORCES_KEY, re.compile(r"(^f$|forces?(_|$)|grad)", re.IGNORECASE)),
+    "stress": (STRESS_KEY, re.compile(r"stress|virial", re.IGNORECASE)),
+}
 _NO_LABEL = re.compile(
     r"kin|bind|form|adsor|homo|lumo|gap|zero|atomi[sz]|disp|err|std|var|weight", re.IGNORECASE
 )
-_FORCES_NAME = re.compile(r"(^f$|forces?(_|$)|grad)", re.IGNORECASE)
-_STRESS_NAME = re.compile(r"stress|virial", re.IGNORECASE)
 
 _WEIGHT = re.compile(r"^config_(\w+_)?weight$")
 _READ_BY_TRAINER = ("head", "dipole", "polarizability", "elec_temp", "REF_virials", "REF_charges")
@@ -45,22 +54,22 @@ _SAME_ENERGY = 1e-6
 class LabelledFrames:
     """The frames of a labelled file, labels under the `REF_*` keys, and nothing else that a trainer acts on.
 
-    | field      | meaning                                                    |
-    |------------|------------------------------------------------------------|
-    | structures | molecules and crystals                                     |
-    | isolated   | frames of isolated atoms, `config_type=IsolatedAtom`       |
+    Those with `config_type=IsolatedAtom` stand apart.
     """
 
     structures: Sequence[Atoms] = ()
     isolated: Sequence[Atoms] = ()
 
 
-def read_labelled(path: Path, elements: Sequence[int] | None = None) -> LabelledFrames:
+def read_labelled(
+    path: Path, elements: Sequence[int] | None = None, *, energy_alone: bool = False
+) -> LabelledFrames:
     """Read and check a labelled file.
 
     Args:
         path: any file that `read_structures` reads.
         elements: atomic numbers that the potential knows; None accepts all.
+        energy_alone: whether `REF_energy` without forces is a label: enough for a test, not for training.
 
     Raises:
         StructureError: a frame without labels, with labels under other names or under several, or with a
@@ -73,7 +82,7 @@ def read_labelled(path: Path, elements: Sequence[int] | None = None) -> Labelled
     unbounded: list[int] = []
     for number, atoms in enumerate(StructureFile(path, elements)):
         where = f"{path.name}, frame {number}"
-        keys, labelled = _under_own_keys(atoms, where)
+        keys, labelled = _under_own_keys(atoms, where, energy_alone)
         used.setdefault(keys, number)
         for key in acted_on(labelled):
             acting.setdefault(key, []).append(labelled.info.get(key))
@@ -84,7 +93,8 @@ def read_labelled(path: Path, elements: Sequence[int] | None = None) -> Labelled
         if is_isolated_atom(bare):
             isolated.append(bare)
         else:
-            labels_of(bare, where)
+            if FORCES_KEY in bare.arrays or not energy_alone:
+                labels_of(bare, where)
             structures.append(bare)
     _check_one_pair(used, path)
     say_what_was_taken_off(path.name, acting)
@@ -104,24 +114,20 @@ def is_isolated_atom(atoms: Atoms) -> bool:
 
 def acted_on(atoms: Atoms) -> list[str]:
     """Keys of a frame, labels apart, that mace-torch's reader acts on."""
-    return [key for key in (*atoms.info, *atoms.arrays) if _WEIGHT.match(key) or key in _READ_BY_TRAINER]
+    return [key for key in (*atoms.info, *atoms.arrays) if _is_acted_on(key)]
+
+
+def _is_acted_on(key: str) -> bool:
+    return _WEIGHT.match(key) is not None or key in _READ_BY_TRAINER
 
 
 def without_acting_keys(atoms: Atoms) -> Atoms:
     """The frame without what mace-torch's reader acts on, labels apart; itself if there is nothing."""
-    keys = acted_on(atoms)
-    if not keys:
-        return atoms
-    bare = atoms.copy()
-    bare.calc = atoms.calc
-    for key in keys:
-        bare.info.pop(key, None)
-        bare.arrays.pop(key, None)
-    return bare
+    return without(atoms, _is_acted_on) if acted_on(atoms) else atoms
 
 
 def say_what_was_taken_off(name: str, acting: dict[str, list[object]]) -> None:
-    """One notice about a file; `acting` maps a key to the values that it had, a frame each."""
+    """One notice about a file; `acting` maps a key to the values that it had, one per frame."""
     if not acting:
         return
     parts = [f"{key} in {len(values)} frames{_range(values)}" for key, values in sorted(acting.items())]
@@ -136,51 +142,39 @@ def _range(values: Sequence[object]) -> str:
     return f" ({min(numbers):g} to {max(numbers):g})" if numbers else ""
 
 
-def energies_in(atoms: Atoms) -> Iterator[tuple[str, object]]:
-    """Key and value of what may be the energy, the likeliest first; ASE moves `energy` into a calculator."""
-    if ENERGY_KEY in atoms.info:
-        yield ENERGY_KEY, atoms.info[ENERGY_KEY]
-    if "energy" in (results := _results(atoms)):
-        yield "energy", results["energy"]
-    for key, value in atoms.info.items():
-        if _ENERGY_NAME.search(key) and not _NO_LABEL.search(key) and np.ndim(value) == 0:
-            yield key, value
+def likely(atoms: Atoms, what: str) -> Iterator[tuple[str, object]]:
+    """Key and value of what may be the energy, forces or stress, the likeliest first.
 
-
-def forces_in(atoms: Atoms) -> Iterator[tuple[str, object]]:
-    """Key and value of what may be the forces, the likeliest first."""
-    if FORCES_KEY in atoms.arrays:
-        yield FORCES_KEY, atoms.arrays[FORCES_KEY]
-    if "forces" in (results := _results(atoms)):
-        yield "forces", results["forces"]
-    for key, value in atoms.arrays.items():
-        if _FORCES_NAME.search(key) and not _NO_LABEL.search(key):
-            yield key, value
-    if FORCES_KEY in atoms.info:  # a list in the comment line, not a column: of the wrong shape
-        yield FORCES_KEY, atoms.info[FORCES_KEY]
-
-
-def stresses_in(atoms: Atoms) -> Iterator[tuple[str, object]]:
-    """Key and value of what may be the stress, the likeliest first."""
-    if STRESS_KEY in atoms.info:
-        yield STRESS_KEY, atoms.info[STRESS_KEY]
-    if "stress" in (results := _results(atoms)):
-        yield "stress", results["stress"]
-    for key, value in atoms.info.items():
-        if _STRESS_NAME.search(key) and not _NO_LABEL.search(key):
-            yield key, value
+    ASE moves what stands under `energy`, `forces` and `stress` into a calculator.
+    """
+    key, pattern = _LIKELY[what]
+    held = atoms.arrays if what == "forces" else atoms.info
+    if key in held:
+        yield key, held[key]
+    if what in (results := _results(atoms)):
+        yield what, results[what]
+    for other, value in held.items():
+        if (
+            pattern.search(other)
+            and not _NO_LABEL.search(other)
+            and (what != "energy" or np.ndim(value) == 0)
+        ):
+            yield other, value
+    if what == "forces" and key in atoms.info:  # a list in the comment line, not a column: of the wrong shape
+        yield key, atoms.info[key]
 
 
 def _results(atoms: Atoms) -> dict[str, object]:
     return dict(getattr(atoms.calc, "results", None) or {})
 
 
-def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
+def _under_own_keys(atoms: Atoms, where: str, energy_alone: bool) -> tuple[tuple[str, ...], Atoms]:
     """The keys that hold the labels, and the frame with its labels under `REF_*`."""
     alone = is_isolated_atom(atoms)
     if ENERGY_KEY in atoms.info or FORCES_KEY in atoms.arrays:
-        if alone and ENERGY_KEY in atoms.info:
-            return (), _isolated(atoms, atoms.info[ENERGY_KEY], where)
+        bare = energy_alone and FORCES_KEY not in atoms.arrays
+        if (alone or bare) and ENERGY_KEY in atoms.info:
+            return (), _with_energy(atoms, atoms.info[ENERGY_KEY], where)
         if not (ENERGY_KEY in atoms.info and FORCES_KEY in atoms.arrays):
             raise _no_labels(atoms, where)
         labels_of(atoms, where)
@@ -195,13 +189,10 @@ def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
     if energy is None or (free is not None and abs(float(free) - float(energy)) > _SAME_ENERGY):  # type: ignore[arg-type]
         keys[0], energy = "free_energy", free  # with smearing, this is what the forces are the gradient of
     if alone and energy is not None:
-        return (), _isolated(atoms, energy, where)
+        return (), _with_energy(atoms, energy, where)
     if energy is None or forces is None:
         raise _no_labels(atoms, where)
     labelled = without_labels(atoms)
-    for key in ("energy", "free_energy", "stress"):
-        labelled.info.pop(key, None)
-    labelled.arrays.pop("forces", None)
     labelled.info[ENERGY_KEY] = energy
     labelled.arrays[FORCES_KEY] = np.asarray(forces)
     stress = results.get("stress", atoms.info.get("stress"))
@@ -211,32 +202,31 @@ def _under_own_keys(atoms: Atoms, where: str) -> tuple[tuple[str, ...], Atoms]:
     return tuple(keys), labelled
 
 
-def _isolated(atoms: Atoms, energy: object, where: str) -> Atoms:
-    """An isolated atom needs an energy alone."""
+def _with_energy(atoms: Atoms, energy: object, where: str) -> Atoms:
+    """The frame with an energy and nothing else; an isolated atom needs no more."""
     try:
         value = float(energy)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         value = float("nan")
     if not np.isfinite(value):
         raise StructureError(
-            f"{where}: an isolated atom with the energy {energy!r}",
+            f"{where}: {'an isolated atom' if len(atoms) == 1 else 'a frame'} with the energy {energy!r}",
             expected=f"info['{ENERGY_KEY}'], a finite number in eV",
             todo="take the frame out, or give its energy",
         )
     bare = without_labels(atoms)
-    bare.info.pop("energy", None)
     bare.info[ENERGY_KEY] = value
     return bare
 
 
 def _no_labels(atoms: Atoms, where: str) -> StructureError:
-    energies, forces = ([key for key, _ in of(atoms)] for of in (energies_in, forces_in))
+    energies, forces = ([key for key, _ in likely(atoms, what)] for what in ("energy", "forces"))
     lacking = [k for k, there in ((ENERGY_KEY, atoms.info), (FORCES_KEY, atoms.arrays)) if k not in there]
-    likely = dict.fromkeys([*energies, *forces])
     present = dict.fromkeys([*atoms.info, *atoms.arrays, *_results(atoms)])
+    maybe = ", ".join(dict.fromkeys([*energies, *forces]))
     others = [key for key in present if key not in ("numbers", "positions")]
     found = (
-        f"what may be labels stands under {', '.join(likely)}" if energies and forces
+        f"what may be labels stands under {maybe}" if energies and forces
         else f"keys present: {', '.join(others)}" if others
         else "no other keys either"
     )  # fmt: skip
@@ -249,7 +239,7 @@ def _no_labels(atoms: Atoms, where: str) -> StructureError:
 
 
 def _check_one_pair(used: dict[tuple[str, ...], int], path: Path) -> None:
-    """One pair of keys a file, which a notice names where it is not the usual one."""
+    """One pair of keys per file, which a notice names where it is not the usual one."""
     pairs = {keys[:2]: number for keys, number in reversed(used.items()) if keys}
     if len(pairs) > 1:
         places = " and ".join(
@@ -285,7 +275,7 @@ def reference_energies(isolated: Iterable[Atoms]) -> dict[int, float]:
         elif abs(found.setdefault(z, energy) - energy) > _SAME_ENERGY:
             raise StructureError(
                 f"two isolated atoms of {atoms.symbols}: {found[z]:g} and {energy:g} eV",
-                expected="one energy an element",
+                expected="one energy per element",
                 todo="keep the frame whose energy is the reference, and take the other out",
             )
     if ions:

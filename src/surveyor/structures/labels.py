@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
@@ -50,23 +51,22 @@ def labels_of(atoms: Atoms, where: str = "structure") -> Labels:
             expected=f"info['{ENERGY_KEY}'] in eV and arrays['{FORCES_KEY}'] in eV/Å",
             todo="label the structure, or rename the keys of your file to REF_energy and REF_forces",
         )
-    energy = _numbers(atoms.info[ENERGY_KEY], (), f"{where}: {ENERGY_KEY}")
-    forces = _numbers(atoms.arrays[FORCES_KEY], (len(atoms), 3), f"{where}: {FORCES_KEY}")
-    return Labels(energy=float(energy), forces=forces, stress=_stress_of(atoms, where))
+    energy = numbers(atoms.info[ENERGY_KEY], (), f"{where}: {ENERGY_KEY}")
+    forces = numbers(atoms.arrays[FORCES_KEY], (len(atoms), 3), f"{where}: {FORCES_KEY}")
+    stress = atoms.info.get(STRESS_KEY)
+    return Labels(float(energy), forces, None if stress is None else voigt(stress, f"{where}: {STRESS_KEY}"))
 
 
-def _stress_of(atoms: Atoms, where: str) -> Float64Array | None:
-    if STRESS_KEY not in atoms.info:
-        return None
-    value = atoms.info[STRESS_KEY]
-    shape = np.array(value, dtype=object).shape
+def voigt(stress: object, what: str) -> Float64Array:
+    """(6,) in ASE's order, of six components, of nine or of (3, 3). Raises as `numbers`."""
+    shape = np.array(stress, dtype=object).shape
     if shape not in ((9,), (3, 3)):
-        return _numbers(value, (6,), f"{where}: {STRESS_KEY}")
-    full = _numbers(value, shape, f"{where}: {STRESS_KEY}").reshape(3, 3)
+        return numbers(stress, (6,), what)
+    full = numbers(stress, shape, what).reshape(3, 3)
     return np.asarray(full_3x3_to_voigt_6_stress(full), dtype=np.float64)
 
 
-def _numbers(value: object, shape: tuple[int, ...], what: str) -> Float64Array:
+def numbers(value: object, shape: tuple[int, ...], what: str) -> Float64Array:
     """Finite real numbers of this shape.
 
     Raises:
@@ -98,21 +98,23 @@ def without_labels(atoms: Atoms) -> Atoms:
 
     What was said of an earlier label (its doubt, its cost) says nothing about the next one.
     """
-    bare = without_marks(atoms)
+    bare = without(atoms, lambda key: key.startswith(MARK) or _is_label(key))
     bare.calc = None
     bare.set_constraint()
-    for held in (bare.info, bare.arrays):
-        for key in [key for key in held if isinstance(key, str) and _is_label(key)]:
-            del held[key]
     return bare
 
 
 def without_marks(atoms: Atoms) -> Atoms:
     """A copy without the keys that Surveyor wrote in an earlier run."""
+    return without(atoms, lambda key: key.startswith(MARK))
+
+
+def without(atoms: Atoms, unwanted: Callable[[str], bool]) -> Atoms:
+    """A copy, with its calculator, without those keys of `info` and columns that are unwanted."""
     clean = atoms.copy()
     clean.calc = atoms.calc
     for held in (clean.info, clean.arrays):
-        for key in [key for key in held if isinstance(key, str) and key.startswith(MARK)]:
+        for key in [key for key in held if isinstance(key, str) and unwanted(key)]:
             del held[key]
     return clean
 

@@ -76,19 +76,6 @@ def frame_text(atoms: Atoms, where: str = "structure") -> tuple[str, dict[str, s
     return text, left
 
 
-def portable(atoms: Atoms, where: str = "structure") -> tuple[Atoms, dict[str, str]]:
-    """A copy without what extended XYZ cannot hold, and what that is; see `frame_text`."""
-    _, left = frame_text(atoms, where)
-    kept = atoms.copy()
-    kept.calc = atoms.calc
-    kept.info = {key: value for key, value in kept.info.items() if _name(("info", key)) not in left}
-    for name in [name for name in kept.arrays if _name(("column", name)) in left]:
-        del kept.arrays[name]
-    if any(not isinstance(constraint, FixAtoms) for constraint in kept.constraints):
-        kept.set_constraint([c for c in kept.constraints if isinstance(c, FixAtoms)])
-    return kept, left
-
-
 def _name(part: Part) -> str:
     return f"{part[0]} {part[1]!r}"
 
@@ -133,10 +120,7 @@ def _spellings(part: Part, value: object) -> Iterator[object]:
 def _trip(
     atoms: Atoms, parts: Mapping[Part, Any], meant: Mapping[Part, Any] | None = None
 ) -> tuple[str, dict[Part, str]]:
-    """Write and read the frame with these parts.
-
-    Args:
-        meant: what must come back; None: the parts as they are.
+    """Write and read the frame with these parts, of which `meant` must come back, or they as they are.
 
     Returns:
         text, and part → what is wrong with it; empty where everything came back.

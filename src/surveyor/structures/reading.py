@@ -9,10 +9,10 @@ from pathlib import Path
 from ase import Atoms
 
 from surveyor.errors import Notice, StructureError, SurveyorError
-from surveyor.structures.archives import check_file, damage, inner_name, open_bytes, open_text
+from surveyor.structures.archives import check_file, damage, empty, inner_name, open_bytes, open_text
 from surveyor.structures.foreign import is_dump, read_foreign
 from surveyor.structures.validation import validate
-from surveyor.structures.xyz import cut, parse_frame, read_xyz
+from surveyor.structures.xyz import cut, parse, read_xyz
 
 _XYZ_SUFFIXES = (".extxyz", ".xyz", ".exyz")
 
@@ -41,9 +41,7 @@ def _read(path: Path, check: bool) -> Iterator[Atoms]:
         found = True
         yield validate(atoms, f"{path.name}, frame {number}") if check else atoms
     if not found:
-        raise StructureError(
-            f"{path} holds no structure", expected="at least one frame", todo="check how the file was written"
-        )
+        raise empty(path)
 
 
 def count_structures(path: str | Path) -> int:
@@ -74,7 +72,7 @@ def read_all_that_can(path: Path) -> Iterator[tuple[str, Atoms | StructureError]
         for number, lines in enumerate(cut(stream, path)):
             found: Atoms | StructureError
             try:
-                found = parse_frame(lines, path, f"{path.name}, frame {number}")
+                (found,) = parse([lines], path, number)
             except StructureError as error:
                 found = error
             yield "extxyz", found

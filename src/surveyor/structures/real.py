@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from surveyor.types import Float64Array
+from surveyor.types import Float64Array, Labels
 
 
 class NotRealError(ValueError):
     """It is no array of finite real numbers of the right shape."""
+
+
+def real_labels(energy: object, forces: object, stress: object, n_atoms: int) -> Labels:
+    """Labels of finite real numbers: eV, (n_atoms, 3) eV/Å, and None or (6,) eV/Å³.
+
+    Raises:
+        NotRealError: one of them is something else.
+    """
+    return Labels(
+        energy=float(real(energy, (), "energy")),
+        forces=real(forces, (n_atoms, 3), "forces"),
+        stress=None if stress is None else real(stress, (6,), "stress"),
+    )
 
 
 def real(value: object, shape: tuple[int, ...], what: str) -> Float64Array:

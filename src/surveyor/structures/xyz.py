@@ -37,10 +37,10 @@ def read_xyz(stream: IO[str], path: Path) -> Iterator[Atoms]:
     for lines in cut(stream, path):
         block.append(lines)
         if len(block) == CHUNK_FRAMES:
-            yield from _parse_block(block, path, number)
+            yield from parse(block, path, number)
             number += len(block)
             block = []
-    yield from _parse_block(block, path, number)
+    yield from parse(block, path, number)
 
 
 def cut(stream: IO[str], path: Path) -> Iterator[list[str]]:
@@ -119,7 +119,12 @@ def _count(line: str, where: str, most: int) -> int:
     return n_atoms
 
 
-def _parse_block(block: list[list[str]], path: Path, first: int) -> Iterator[Atoms]:
+def parse(block: list[list[str]], path: Path, first: int) -> Iterator[Atoms]:
+    """Frames from their lines; `first`: number of the first in the file.
+
+    Raises:
+        StructureError: one cannot be parsed.
+    """
     if not block:
         return
     for offset, lines in enumerate(block):
@@ -132,20 +137,6 @@ def _parse_block(block: list[list[str]], path: Path, first: int) -> Iterator[Ato
             for offset, lines in enumerate(block)
         ]
     yield from frames
-
-
-def parse_frame(lines: list[str], path: Path, where: str) -> Atoms:
-    """One frame, from its lines.
-
-    Raises:
-        StructureError: it cannot be parsed.
-    """
-    check_rows(lines, where)
-    try:
-        (atoms,) = _parse("".join(lines))
-    except Exception:
-        return _parse_one(lines, path, where)
-    return atoms
 
 
 def _parse(text: str) -> list[Atoms]:
@@ -164,7 +155,7 @@ def _parse_one(lines: list[str], path: Path, where: str) -> Atoms:
         described = f"; Properties {text!r}" if text else ""
         raise StructureError(
             f"{where}: cannot be parsed ({reason}{described})",
-            expected="a frame of extended xyz: number of atoms, comment, one row an atom",
+            expected="a frame of extended xyz: number of atoms, comment, one row per atom",
             todo="correct the frame, or take it out",
         ) from error
     return atoms

@@ -92,7 +92,7 @@ def _check_numbers(columns: tuple[tuple[str, str, int], ...], rows: list[str], w
             raise StructureError(
                 f"{where}, atom {atom}: the symbol {row[symbol]} and the atomic number {row[number]} are of "
                 "different elements",
-                expected="one element an atom",
+                expected="one element per atom",
                 todo="correct the row, or take one of the two columns out",
             )
 

@@ -46,14 +46,7 @@ FROZEN_BY = {1: ("embedding",), 5: ("interaction linear",), 6: ("product",), 7: 
 
 @dataclass(frozen=True)
 class TrainerRun:
-    """One run of the trainer.
-
-    | field      | meaning                                                    |
-    |------------|------------------------------------------------------------|
-    | text       | its debug log, from the options on                         |
-    | updates    | gradient updates made in each epoch                        |
-    | losses     | epoch → validation loss of the head that is fine-tuned      |
-    """
+    """One run of the trainer: its debug log from the options on, updates and validation losses by epoch."""
 
     text: str
     updates: Mapping[int, int] = field(default_factory=dict)
@@ -129,10 +122,9 @@ def check_effective(
     destinations: Mapping[str, str],
     run: TrainerRun,
 ) -> None:
-    """Compare the options with what the trainer logged about its last run.
+    """Compare the options, as they were asked for, with what the trainer logged about its last run.
 
     Args:
-        options: as they were asked for.
         wanted: as mace's parser reads them.
         destinations: option → name in the parser's result.
 

@@ -7,13 +7,13 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ase import Atoms
 
 from surveyor.errors import TrainingError
+from surveyor.potentials.fine_tuning import FineTuningSettings
 from surveyor.potentials.mace.effective import TrainerRun, effective_settings
 from surveyor.potentials.mace.potential import MacePotential
 from surveyor.potentials.mace.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out_head, write_replay
@@ -34,54 +34,6 @@ SETTINGS_NAME = "settings.json"
 
 FREEZE = {"embedding": 1, "interactions": 5, "products": 6}
 """Up to which part mace freezes, and its number for it. Each part is that of *all* layers."""
-
-Mode = Literal["naive", "frozen", "replay"]
-Freeze = Literal["embedding", "interactions", "products"]
-
-
-@dataclass(frozen=True)
-class FineTuningSettings:
-    """How a potential is fine-tuned.
-
-    | field          | meaning                                                        | unit |
-    |----------------|----------------------------------------------------------------|------|
-    | mode           | naive, frozen (lower parts stay) or replay (of pretraining structures) |  |
-    | freeze         | with frozen, up to which part                                  |      |
-    | updates        | gradient steps, whatever the number of labels                  |      |
-    | batch_size     | structures a step                                              |      |
-    | learning_rate  | of the first step (Adam); decays exponentially                 |      |
-    | decay          | last learning rate as a share of the first                     |      |
-    | loss           | mace's name of the loss; replay takes universal alone          |      |
-    | energy_weight  | weight of the energy term of the loss                          |      |
-    | forces_weight  | weight of the force term of the loss                           |      |
-    | ema_decay      | of the exponential moving average of the weights               |      |
-    | threads        | CPU threads; None takes all cores                              |      |
-    | device         | where to train; None takes a GPU where there is one            |      |
-
-    Raises:
-        TrainingError: replay with another loss than universal, which mace would put in its place.
-    """
-
-    mode: Mode = "naive"
-    freeze: Freeze = "interactions"
-    updates: int = 1000
-    batch_size: int = 4
-    learning_rate: float = 5e-3
-    decay: float = 0.05
-    loss: str = "l1l2energyforces"
-    energy_weight: float = 3.0
-    forces_weight: float = 1.0
-    ema_decay: float = 0.99
-    threads: int | None = None
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode == "replay" and self.loss != "universal":
-            raise TrainingError(
-                f"loss={self.loss!r} with mode replay",
-                expected="universal, with which mace trains several heads whatever it is told",
-                todo="set loss: universal, or take another mode",
-            )
 
 
 class FineTuning:
@@ -190,7 +142,7 @@ class FineTuning:
                 "real_pt_data_ratio_threshold": 0.0,  # and repeats structures by a rule of its own
             }
         alone: dict[str, object] = {"multiheads_finetuning": False}
-        if settings.mode == "frozen":
+        if settings.freeze is not None:
             alone["freeze"] = FREEZE[settings.freeze]
         return Mix(replayed=0, repeats=1), alone
 
@@ -202,8 +154,8 @@ class FineTuning:
         Raises:
             TrainingError: frozen weights moved, others did not, or the reference energies are others.
         """
-        depth = list(FREEZE).index(self.settings.freeze) + 1 if self.settings.mode == "frozen" else 0
-        frozen = PARTS[:depth]
+        upto = self.settings.freeze
+        frozen = () if upto is None else PARTS[: list(FREEZE).index(upto) + 1]
         moved = moved_weights(start, tuned)
         check_moved(moved, frozen, tuned)
         check_references(tuned, references)
@@ -252,7 +204,7 @@ class FineTuning:
             "eval_interval": interval,
             "patience": epochs,
             "default_dtype": start.dtype,
-            "device": settings.device or start.device.type,
+            "device": start.device.type,
             "plot": False,
             "save_cpu": True,
             "log_level": "INFO",

@@ -6,7 +6,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
+
+from surveyor.potentials.fine_tuning import FineTuningSettings
 
 from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (before e3nn)
 import numpy as np
@@ -14,7 +16,6 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
-from ase.stress import full_3x3_to_voigt_6_stress
 from e3nn import o3
 from mace.calculators import MACECalculator
 from mace.modules.blocks import RealAgnosticResidualNonLinearInteractionBlock
@@ -27,7 +28,7 @@ from surveyor.potentials.graphs import build_graph
 from surveyor.potentials.mace.contraction import ContractionRule
 from surveyor.potentials.mace.fresh import randomly_initialised
 from surveyor.potentials.mace.loading import load_module
-from surveyor.potentials.prediction import fingerprint_of
+from surveyor.potentials.prediction import fingerprint_of, labels_of_batch
 from surveyor.potentials.rules import NodeScalar
 from surveyor.potentials.taps import Rule, detached
 from surveyor.structures.identity import total_charge, total_spin
@@ -129,19 +130,22 @@ class MacePotential:
 
     def reference_energies(self) -> dict[int, float]:
         """Atomic number → energy of the isolated atom in the model's head, eV."""
-        energies = cast(torch.Tensor, cast(torch.nn.Module, self.model.atomic_energies_fn).atomic_energies)
-        row = energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
+        row = self._references(self.model)
         return dict(zip(self.elements, row.double().cpu().tolist(), strict=True))
 
     def with_reference_shifts(self, shifts: Mapping[int, float]) -> MacePotential:
         """A copy whose atomic energies are shifted by so many eV each; the forces stay the same."""
         model = copy.deepcopy(self.model)
-        energies = cast(torch.Tensor, cast(torch.nn.Module, model.atomic_energies_fn).atomic_energies)
-        row = energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
+        row = self._references(model)
         # summed in float64 and rounded once: where the two nearly cancel, float32 would lose digits
         shift = torch.tensor([shifts.get(z, 0.0) for z in self.elements], dtype=torch.float64)
         row.copy_(row.double() + shift.to(row.device))
         return MacePotential(model, source=self.source, head=self.head)
+
+    def _references(self, model: torch.nn.Module) -> torch.Tensor:
+        """The energies of the elements in the head that is used, (elements,): a view of the buffer."""
+        energies = cast(torch.Tensor, cast(torch.nn.Module, model.atomic_energies_fn).atomic_energies)
+        return energies.view(-1, len(self.elements))[self.heads.index(self.head) if energies.ndim > 1 else 0]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -161,23 +165,9 @@ class MacePotential:
         for batch, made in batches(self, structures):
             stress = all(bool(atoms.pbc.all()) for atoms in batch)
             out = self.model(made.inputs, training=False, compute_force=True, compute_stress=stress)
-            energies = out["energy"].detach().cpu().numpy().astype(np.float64)
-            forces = np.split(
-                out["forces"].detach().cpu().numpy().astype(np.float64),
-                np.cumsum([len(atoms) for atoms in batch])[:-1],
+            labels += labels_of_batch(
+                self.source, batch, out["energy"], out["forces"], out["stress"] if stress else None
             )
-            stresses = (
-                out["stress"].detach().cpu().numpy().astype(np.float64) if stress else [None] * len(batch)
-            )
-            if not (np.isfinite(energies).all() and all(np.isfinite(f).all() for f in forces)):
-                raise PotentialError(
-                    f"{self.source} predicts NaN or inf for one of {len(batch)} structures",
-                    expected="finite energies and forces",
-                    todo="look for atoms nearly on top of each other, or train with a smaller learning rate",
-                )
-            for energy, force, virial in zip(energies, forces, stresses, strict=True):
-                voigt = None if virial is None else full_3x3_to_voigt_6_stress(virial)
-                labels.append(Labels(float(energy), force, voigt))
         return labels
 
     def calculator(self) -> Calculator:
@@ -271,17 +261,17 @@ class MacePotential:
 
     # ---- beyond prediction ------------------------------------------------------------------------
 
-    def trainer(self, settings: Mapping[str, Any], replay: Sequence[Atoms] = ()) -> Trainer:
-        """mace-torch's own trainer; the settings are those of `FineTuningSettings`.
+    def trainer(self, settings: FineTuningSettings, replay: Sequence[Atoms] = ()) -> Trainer:
+        """mace-torch's own trainer.
 
         Raises:
-            TrainingError: it cannot start from this model, or a setting is not to be had.
+            TrainingError: it cannot start from this model.
         """
-        from surveyor.potentials.mace.fine_tuning import FineTuning, FineTuningSettings
+        from surveyor.potentials.mace.fine_tuning import FineTuning
         from surveyor.potentials.mace.trainable import check_trainable
 
         check_trainable(self)
-        return FineTuning(FineTuningSettings(**settings), replay=replay)
+        return FineTuning(settings, replay=replay)
 
     def with_random_weights(self, seed: int) -> MacePotential:
         """The same architecture with fresh weights; see `randomly_initialised`."""

@@ -33,13 +33,7 @@ TRAIN_FILE, VALID_FILE = "replay.extxyz", "replay-valid.extxyz"
 
 @dataclass(frozen=True)
 class Mix:
-    """How many structures an epoch holds.
-
-    | field    | meaning                                           |
-    |----------|---------------------------------------------------|
-    | replayed | replay structures that are trained on             |
-    | repeats  | how often each new structure comes in an epoch    |
-    """
+    """How many replayed structures an epoch holds, and how often each new one comes in it."""
 
     replayed: int
     repeats: int
@@ -90,10 +84,8 @@ def write_replay(
     return mix
 
 
-def cut_out_head(
-    path: Path, structures: Sequence[Atoms], *, device: str | None, head: str = HEAD
-) -> MacePotential:
-    """The potential of one head of a multi-head `.model` file, with that head alone.
+def cut_out_head(path: Path, structures: Sequence[Atoms], *, device: str | None) -> MacePotential:
+    """The potential of the fine-tuned head of a multi-head `.model` file, with that head alone.
 
     Args:
         structures: on these the cut-out potential must predict what the head predicts.
@@ -103,10 +95,10 @@ def cut_out_head(
     """
     from mace.tools.scripts_utils import remove_pt_head
 
-    both = MacePotential.load(path, device=device, head=head)
+    both = MacePotential.load(path, device=device, head=HEAD)
     with _default_dtype(getattr(torch, both.dtype)), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about copying tensors and TorchScript, inside mace
-        model = remove_pt_head(both.model, head).to(both.device)
+        model = remove_pt_head(both.model, HEAD).to(both.device)
     alone = MacePotential(model, source=str(path))
     tolerance = 1e-4 if both.dtype == "float32" else 1e-9
     for number, (a, b) in enumerate(zip(both.predict(structures), alone.predict(structures), strict=True)):
@@ -114,7 +106,7 @@ def cut_out_head(
         off = max(abs(a.energy - b.energy) / len(a.forces), float(np.abs(a.forces - b.forces).max()) / scale)
         if not off <= tolerance:
             raise TrainingError(
-                f"the head {head!r} cut out of {path.name} predicts structure {number} off by {off:g}",
+                f"the head {HEAD!r} cut out of {path.name} predicts structure {number} off by {off:g}",
                 expected=f"the predictions of the head itself, within {tolerance:g}",
                 todo="take mode naive or frozen for this architecture",
             )

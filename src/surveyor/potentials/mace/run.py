@@ -17,23 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from surveyor import keeper
 from surveyor.errors import TrainingError
 from surveyor.potentials.mace.effective import TrainerRun, check_effective
 from surveyor.threads import THREADS
 
 LOG_NAME = "mace.log"
-
-# On Linux the child asks the kernel to be ended with its parent, so that a parent killed by SIGKILL leaves no
-# trainer behind; everything else is `python -m mace.cli.run_train`.
-_CHILD = """
-import ctypes, os, runpy, signal, sys
-if sys.platform == "linux":
-    parent = int(os.environ.pop("SURVEYOR_PARENT"))
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-    if os.getppid() != parent:
-        sys.exit(143)
-runpy.run_module("mace.cli.run_train", run_name="__main__", alter_sys=True)
-"""
 
 # Fixed by the foundation model's own architecture: mace overwrites or ignores them beside --foundation_model.
 _ARCHITECTURE = (
@@ -67,20 +56,13 @@ def run_mace_trainer(
     """Train with `mace.cli.run_train` and return the plain `.model` file that it wrote.
 
     Everything that the trainer writes lies inside `workdir`; relative paths among the options are relative to
-    it as well. The trainer's output is appended to `workdir/mace.log`. With `restart_latest` a second call
+    it as well, and its output is appended to `workdir/mace.log`. With `restart_latest` a second call
     continues at the last checkpoint. The child is ended when this call is interrupted.
 
-    | option value | becomes                                                                    |
-    |--------------|----------------------------------------------------------------------------|
-    | True / False | the bare flag / nothing for an on-off flag, `--name=True/False` otherwise   |
-    | None         | nothing: mace's default                                                    |
-    | other        | `--name=str(value)`                                                        |
-
     Args:
-        options: mace's options by name, without dashes; `name`, `train_file` and `E0s` (or isolated atoms in
-            the training file) are needed; `work_dir` is set here.
-        workdir: made if it is not there.
-        threads: CPU threads of the trainer.
+        options: mace's options by name, without dashes, but for `work_dir`; `name`, `train_file` and `E0s`
+            (or isolated atoms in the training file) are needed. None takes mace's default; True and False set
+            on-off flags.
         on_line: called with each line that the trainer prints.
 
     Returns:
@@ -211,11 +193,10 @@ def _run_child(
     environment |= dict.fromkeys(THREADS, str(threads))
     # The working directory leaves sys.path, so that a file there cannot shadow a module.
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "MPLBACKEND": "Agg"}
-    environment["SURVEYOR_PARENT"] = str(os.getpid())
     tail: deque[str] = deque(maxlen=15)
     with (workdir / LOG_NAME).open("a", encoding="utf-8") as log:
         child = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell, our own interpreter
-            [sys.executable, "-c", _CHILD, *flags],
+            keeper.kept([sys.executable, "-m", "mace.cli.run_train", *flags]),
             cwd=workdir,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -224,12 +205,14 @@ def _run_child(
             encoding="utf-8",
             errors="replace",
         )
+        assert child.stdout is not None  # noqa: S101 - PIPE was asked for
         try:
-            assert child.stdout is not None  # noqa: S101 - PIPE was asked for
             _copy_lines(child.stdout, log, tail, on_line)
             code = child.wait()
         finally:
-            _end(child)
+            if child.poll() is None:
+                keeper.end(child)
+            child.stdout.close()
     return code, list(tail)
 
 
@@ -243,16 +226,3 @@ def _copy_lines(
             tail.append(line.rstrip())
         if on_line is not None:
             on_line(line.rstrip("\n"))
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    """Leave no trainer running, and no pipe open."""
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-    if child.stdout is not None:
-        child.stdout.close()

@@ -16,14 +16,7 @@ PARTS = ("node_embedding", "interactions", "products", "readouts")
 
 @dataclass(frozen=True)
 class Moved:
-    """Parameters that a training moved.
-
-    | field      | meaning                                                                  |
-    |------------|--------------------------------------------------------------------------|
-    | trained    | parameters in tensors of which any entry differs from the start          |
-    | total      | all parameters                                                           |
-    | parts      | part of the model → parameters in its tensors that moved                 |
-    """
+    """Parameters in tensors that differ anywhere from the start, of how many, and by part of the model."""
 
     trained: int
     total: int

@@ -1,0 +1,227 @@
+"""What labels are worth: fine-tuning and the tangent correction at equal random labels, and what they cost.
+
+    python benchmarks/learner.py draw benchmarks/tasks.yaml h2-combustion sn2-mp2 --cache CACHE -o DRAWN
+    python benchmarks/learner.py learn DRAWN -o benchmarks/results/learner.jsonl --processes 2
+    python benchmarks/learner.py cost --json
+
+`draw` writes, for each task, its test frames and, per seed, 500 labelled pool structures in a random order.
+`learn` takes the first of them and writes a line for each task, seed, number of labels and learner;
+lines that are there are not made again. `cost` times predictions (in pairs, so that both see the same
+machine) and the update by one label.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from ase.build import molecule
+
+from surveyor.campaign.validation import split_validation
+from surveyor.lab.benchmark.scoring import Scores, Truth
+from surveyor.learner.potential import TangentPotential, fit_tangent
+from surveyor.learner.regression import Regression
+from surveyor.learner.settings import TangentSettings
+from surveyor.linearised import Rows
+from surveyor.potentials import open_potential
+from surveyor.potentials.fine_tuning import FineTuningSettings
+from surveyor.potentials.mace.fine_tuning import FineTuning
+from surveyor.potentials.references import shifted_to
+from surveyor.structures import read_structures, structure_id
+from surveyor.structures.writing import write_structures
+from surveyor.types import Potential
+
+MODEL = Path(__file__).with_name("potential.model")
+DRAWN, SEEDS = 500, 3
+TRAININGS: dict[str, dict[str, Any]] = {
+    "fine-tuned-1000": {"updates": 1000},
+    "fine-tuned-3000": {"updates": 3000},
+}
+COUNTS = (20, 60, 180)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    steps = parser.add_subparsers(dest="step", required=True)
+    step = steps.add_parser("draw")
+    step.add_argument("benchmark", type=Path)
+    step.add_argument("tasks", nargs="+")
+    step.add_argument("--cache", type=Path, required=True, help="folder of prepared tasks")
+    step.add_argument("-o", "--output", type=Path, required=True)
+    step = steps.add_parser("learn")
+    step.add_argument("drawn", type=Path)
+    step.add_argument("-o", "--output", type=Path, required=True)
+    step.add_argument("--processes", type=int, default=1)
+    step.add_argument("--counts", type=int, nargs="*", default=COUNTS)
+    step.add_argument("--trainings", nargs="*", default=["fine-tuned-1000"], help=", ".join(TRAININGS))
+    step = steps.add_parser("cost")
+    step.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.step == "draw":
+        draw(args.benchmark, args.tasks, args.cache, args.output)
+    elif args.step == "learn":
+        jobs = list(missing(args.drawn, args.output, args.counts, args.trainings))
+        with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
+            for rows in pool.imap_unordered(learn, jobs, chunksize=1):
+                with args.output.open("a") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in rows)
+                for row in rows:
+                    print({k: v for k, v in row.items() if k != "versions"}, flush=True)
+    else:
+        found = {**cost(), **update()}
+        print(json.dumps(found) if args.json else found)
+
+
+def draw(benchmark: Path, tasks: list[str], cache: Path, output: Path) -> None:
+    """The labels that every learner sees, and the frames that judge it."""
+    from surveyor.lab.benchmark import load_benchmark
+    from surveyor.lab.benchmark.tasks import prepare, read_task
+    from surveyor.structures import with_labels
+    from surveyor.types import Labels
+
+    spec = load_benchmark(benchmark)
+    for name in tasks:
+        prepare(name, spec.tasks[name], cache)
+        task = read_task(name, spec.tasks[name], cache)
+        folder = output / name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_structures(folder / "test.extxyz", task.test)
+        for seed in range(SEEDS):
+            known = []
+            for index in np.random.default_rng([seed, 19]).permutation(len(task.pool)):
+                label = task.oracle(task.ids["pool"][index], task.pool[index])
+                if isinstance(label, Labels):
+                    known.append(with_labels(task.pool[index], label))
+                if len(known) == DRAWN:
+                    break
+            write_structures(folder / f"train-{seed}.extxyz", known)
+            print(name, seed, len(known), flush=True)
+
+
+Job = tuple[Path, int, int, str]
+
+
+def missing(drawn: Path, output: Path, counts: list[int], trainings: list[str]) -> Iterator[Job]:
+    """Task folder, seed, number of labels and training, of what has no line yet; the longest first."""
+    lines = output.read_text().splitlines() if output.is_file() else []
+    done = {(r["task"], r["seed"], r["labels"], r["training"]) for r in map(json.loads, lines)}
+    for training in sorted(trainings, key=lambda name: -TRAININGS.get(name, {"updates": 0})["updates"]):
+        for count in sorted(counts, reverse=True):
+            for folder in sorted(path for path in drawn.iterdir() if path.is_dir()):
+                for seed in range(SEEDS):
+                    if (folder.name, seed, count, training) not in done:
+                        yield folder, seed, count, training
+
+
+def learn(job: Job) -> list[dict[str, Any]]:
+    """Errors of the potential as it is, of a training, and of corrections on either."""
+    folder, seed, count, training = job
+    torch.set_num_threads(1)
+    labelled = list(read_structures(folder / f"train-{seed}.extxyz"))[:count]
+    test = list(read_structures(folder / "test.extxyz"))
+    chosen = {structure_id(atoms): atoms for atoms in labelled}
+    train, valid = split_validation(chosen, 0.1, seed)
+    pretrained = open_potential(MODEL, "cpu")
+    found: list[dict[str, Any]] = []
+    begin = core_seconds()
+
+    def note(learner: str, potential: Potential, seconds: float, **more: Any) -> None:
+        values = {}
+        for part, frames in (("", test), ("valid_", valid)):
+            if frames:
+                own = Scores.of(potential.predict(frames), Truth.of(frames)).summary()
+                values |= {f"{part}energy": own["energy_mae"], f"{part}force": own["force_mae"]}
+        found.append(
+            {
+                "task": folder.name, "seed": seed, "labels": count, "training": training, "learner": learner,
+                **{key: None if value is None else float(f"{value:.4g}") for key, value in values.items()},
+                "core_seconds": round(seconds, 1), **more,
+                "versions": {package: version(package) for package in ("mace-torch", "torch")},
+                "machine": platform.processor() or platform.machine(),
+            }
+        )  # fmt: skip
+
+    if training == "none":
+        base: Potential = shifted_to(pretrained, train)
+        note("pretrained", base, core_seconds() - begin)
+    else:
+        with tempfile.TemporaryDirectory() as work:
+            trainer = FineTuning(FineTuningSettings(threads=1, **TRAININGS[training]))
+            base = trainer(pretrained, train, valid, seed=seed, workdir=Path(work) / "w")
+        note(training, base, core_seconds() - begin)
+    for forces in (True, False):
+        begin = core_seconds()
+        corrected = fit_tangent(base, train, forces=forces)
+        spent = core_seconds() - begin
+        what = "energies+forces" if forces else "energies"
+        share = corrected.regression.posterior.noise
+        note(f"tangent ({what})", corrected, spent, noise=share, r=corrected.regression.energy_weight)
+    return found
+
+
+def core_seconds() -> float:
+    return float(sum(os.times()[:4]))
+
+
+def cost() -> dict[str, Any]:
+    """Energies and forces of a molecule of 20 atoms, corrected over plain: the median of paired calls."""
+    plain = open_potential("builtin", "cpu")
+    corrected = TangentPotential(plain, blank(2048, len(plain.elements)), TangentSettings())
+    atoms = [molecule("C7NH5"), molecule("CH3CH2OCH3"), molecule("C6H6")]
+    ratios = []
+    for _ in range(15):
+        seconds = []
+        for potential in (plain, corrected):
+            begin = time.perf_counter()
+            potential.predict(atoms)
+            seconds.append(time.perf_counter() - begin)
+        ratios.append(seconds[1] / seconds[0])
+    return {"cost_ratio": round(median(ratios[3:]), 3)}
+
+
+def blank(dim: int, elements: int) -> Regression:
+    return Regression.blank(dim, elements, noise=1e-3, energy_weight=10.0)
+
+
+def update() -> dict[str, Any]:
+    """One more label after a thousand, five rows of 2,048 columns each."""
+    rng = np.random.default_rng(0)
+
+    def rows(count: int) -> Rows:
+        counts = rng.integers(1, 5, (count, 4)).astype(float)
+        return Rows(
+            energy=rng.standard_normal((count, 2048)),
+            energy_residual=rng.standard_normal(count),
+            composition=counts / counts.sum(axis=1, keepdims=True),
+            forces=rng.standard_normal((4 * count, 2048)),
+            force_residual=rng.standard_normal(4 * count),
+            owner=np.repeat(np.arange(count), 4),
+        )
+
+    known, more = blank(2048, 4).add(rows(1000)), rows(1)
+    seconds = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        grown = known.add(more)
+        _ = grown.weights, grown.shifts
+        seconds.append(time.perf_counter() - begin)
+    return {"update_seconds": round(median(seconds), 3)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,6 +1,0 @@
-"""Tasks of a benchmark: which frames may be labelled, and which are never trained on."""
-
-from surveyor.benchmark.tasks.kinds import KINDS, Kind
-from surveyor.benchmark.tasks.prepared import Task, prepare, read_task
-
-__all__ = ["KINDS", "Kind", "Task", "prepare", "read_task"]

@@ -1,0 +1,1 @@
+"""The laboratory beside the instrument: benchmarks and pretraining. Nothing outside imports it."""
