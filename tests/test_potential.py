@@ -18,6 +18,7 @@ from conftest import rattled
 from surveyor.errors import PotentialError, StructureError
 from surveyor.potentials.graphs import ahead, build_graph
 from surveyor.potentials.mace import MacePotential
+from surveyor.potentials.mace.loading import load_module
 from surveyor.potentials.opening import builtin_path
 from surveyor.potentials.parameters import parameter_names
 from surveyor.structures.neighbours import full_cell
@@ -97,6 +98,16 @@ def test_reference_shifts_move_energies_only(potential: MacePotential) -> None:
 
 class Payload:
     """Something that is no model."""
+
+
+def test_all_of_a_model_goes_to_the_device(tmp_path: Path) -> None:
+    path = tmp_path / "a.model"
+    tiny_mace(max_L=1).save(path)
+    model = load_module(path, "meta")  # a device that every machine has, and that is not the CPU
+    places = {name: tensor.device.type for name, tensor in model.state_dict().items()}
+    places |= {name: tensor.device.type for name, tensor in model.named_buffers()}
+    assert places
+    assert set(places.values()) == {"meta"}
 
 
 def test_the_ending_of_a_model_file_does_not_matter(tmp_path: Path) -> None:

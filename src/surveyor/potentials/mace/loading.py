@@ -49,7 +49,7 @@ def load_module(path: Path, device: str | None) -> torch.nn.Module:
             todo=WANTED,
         )
     assert isinstance(model, torch.nn.Module)  # noqa: S101
-    return model
+    return model.to(target)  # e3nn keeps compiled parts as bytes, which map_location does not reach
 
 
 def _no_trained_model(found: object) -> str | None:
