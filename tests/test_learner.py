@@ -275,7 +275,9 @@ def test_saved_and_opened_it_is_the_same(
         base = opened.predict([atoms])[0]
         assert a.energy == pytest.approx(base.energy + 0.5 * (atoms.numbers == 1).sum())
     again = path.with_name("again.tangent")
-    opened.save(again)  # the base lies there already
+    again.symlink_to(path.parent / "elsewhere" / "planted")
+    opened.save(again)  # the base lies there already, and no link is followed
+    assert not again.is_symlink()
     assert len(list(path.parent.glob("*.base*"))) == 1
     assert surveyor.open_potential(str(again)).fingerprint == corrected.fingerprint
 
