@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from conftest import emt_labelled, rattled
 from surveyor.campaign import Campaign, Control, Plan
 from surveyor.campaign.extending import extend
 from surveyor.campaign.records import read_picks
-from surveyor.errors import Notice
+from surveyor.errors import CampaignError, FeatureError, Notice, said
 from surveyor.features import Tangent
 from surveyor.features.store import StorableFeatureMap
 from surveyor.structures import structure_id, write_structures
@@ -103,6 +104,41 @@ def test_a_damaged_store_and_one_of_other_features_are_made_again(begun: Path) -
     with pytest.warns(Notice, match=r"made with dim 16, now asked with 8: these features are computed again"):
         assert campaign.pool.featurised.features.dim == 8
     assert len(other.seen) == 12
+
+
+def test_a_store_of_another_width_is_made_again_and_no_store_is_left_alone(begun: Path) -> None:  # noqa: F811
+    plan, counting = counted(begun)
+    folder = begun.parent / "campaign"
+    wanted = Campaign(folder, plan, "emt").pool.featurised
+    store = folder / "features" / "pool.zarr"
+    for file in (store / "zarr.json", store / "blocks" / "000000" / "values" / "zarr.json"):
+        about = json.loads(file.read_text())
+        if "shape" in about:
+            about["chunk_grid"]["configuration"]["chunk_shape"][0] = 0
+        else:
+            about["attributes"]["dim"] = 7
+        file.write_text(json.dumps(about))
+        counting.seen.clear()
+        with pytest.warns(Notice, match=r"pool.zarr is damaged: .*: these features are computed again"):
+            found = Campaign(folder, plan, "emt").pool.featurised
+        assert (found.features.values == wanted.features.values).all()
+        assert len(counting.seen) == 12
+        said.clear()
+    shutil.rmtree(store)
+    store.mkdir()
+    (store / "mine.txt").write_text("of somebody")
+    with pytest.raises(FeatureError, match="is not empty and no feature store"):
+        _ = Campaign(folder, plan, "emt").pool.featurised
+    assert (store / "mine.txt").read_text() == "of somebody"
+
+
+def test_a_state_without_a_potential_is_a_message(begun: Path) -> None:  # noqa: F811
+    state = begun.parent / "campaign" / "state.json"
+    content = json.loads(state.read_text())
+    del content["potential"]
+    state.write_text(json.dumps(content))
+    with pytest.raises(CampaignError, match="was started with potential None"):
+        Campaign(state.parent, plan_of(begun), "emt")
 
 
 def test_the_pool_is_gone_through_once_a_round(tmp_path: Path, begun: Path) -> None:  # noqa: F811

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import ase.io
@@ -232,6 +235,33 @@ def test_rules_that_aim_and_rules_that_do_not(
         assert "aims at nothing" in refused(*pointless)
         found = json.loads(call("select", pool_file, "-m", model_file, "-n", 4, "--rule", rule, "--json"))
         assert len(set(found["indices"])) == 4
+
+
+@pytest.mark.parametrize(
+    "command", [["select", "x", "--dim", "0"], ["embed", "x", "-o", "y", "--dim", "0"],
+                ["label", "x", "-o", "y", "--processes", "-3"]],
+)  # fmt: skip
+def test_sizes_below_one_are_refused(command: list[str]) -> None:
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 2
+    assert "Invalid value for '--" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("code", ["x = 1", "raise RuntimeError('no licence')", "raise SystemExit(3)"])
+def test_a_command_of_a_broken_package_takes_no_other_along(tmp_path: Path, code: str) -> None:
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[surveyor.commands]\nbroken = broken_command:command\n")
+    (tmp_path / "broken_command.py").write_text(code)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "surveyor.cli", "--version"],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("surveyor ")
+    assert "no `surveyor broken`: broken_command:command cannot be imported" in done.stderr
 
 
 def test_doctor_without_a_card(model_file: Path) -> None:

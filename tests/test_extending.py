@@ -132,16 +132,28 @@ def test_all_four_go_through_a_campaign_together(tmp_path: Path) -> None:
         ("selection: {rule: 'my_labels:Springs'}", "expected: a class derived from Rule"),
         ("selection: {rule: least-alik}", "did you mean 'least-alike'"),
         ("features: {kind: 'no_such_module:Map'}", "kind = 'no_such_module:Map' cannot be imported"),
+        ("features: {kind: 'math:pi'}", r"kind = 'math:pi' is 3.14"),
+        ("features: {kind: 'builtins:dict'}", "is <class 'dict'>"),
+        ("features: {kind: 'this_exits:Map'}", "cannot be imported: SystemExit"),
         ("features: {kind: distance}", "did you mean 'distances'"),
         ("features: {kind: distances, settings: {bin: 3}}", "did you mean 'bins'"),
         ("features: {kind: tangent, settings: {potential: 3}}", "settings = 'potential'"),
     ],
 )
-def test_mistakes_are_named_before_anything_is_paid(tmp_path: Path, section: str, message: str) -> None:
+def test_mistakes_are_named_before_anything_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, message: str
+) -> None:
+    (tmp_path / "this_exits.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
     file = tmp_path / "campaign.yaml"
     file.write_text(f"pool: pool.extxyz\n{section}\n")
     with pytest.raises(ConfigError, match=message):
         load_campaign(file)
+
+
+def test_settings_of_another_type_are_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"features 'soap' with {'sigma': \[1\]}: '<=' not supported"):
+        make_features("soap", Given(elements=(1,)), {"sigma": [1]})
 
 
 def test_help_survives_a_rule_that_cannot_be_imported(extended: Path) -> None:  # noqa: F811

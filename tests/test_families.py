@@ -207,11 +207,15 @@ def test_families_and_names_that_do_not_exist(toy: ToyPotential, tmp_path: Path)
             surveyor.open_potential(source)
 
 
+@pytest.mark.parametrize("code", [None, "x = 1", "raise RuntimeError('no licence')", "raise SystemExit(3)"])
 def test_a_family_that_cannot_be_imported_harms_no_other(
-    toy: ToyPotential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: ToyPotential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None
 ) -> None:
     (tmp_path / "more").mkdir()
-    install(tmp_path / "more", monkeypatch, "broken", "not_there_at_all:FAMILY")
+    if code is not None:
+        (tmp_path / "more" / "broken_family.py").write_text(code)
+    monkeypatch.delitem(sys.modules, "broken_family", raising=False)
+    install(tmp_path / "more", monkeypatch, "broken", "broken_family:FAMILY")
     toy.save(tmp_path / "a.toy")
     assert surveyor.open_potential(tmp_path / "a.toy").fingerprint == toy.fingerprint
     with pytest.raises(PotentialError, match="the family 'broken' of potentials cannot be imported"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+import pickle
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,7 +275,9 @@ def test_saved_and_opened_it_is_the_same(
         base = opened.predict([atoms])[0]
         assert a.energy == pytest.approx(base.energy + 0.5 * (atoms.numbers == 1).sum())
     again = path.with_name("again.tangent")
-    opened.save(again)  # the base lies there already
+    again.symlink_to(path.parent / "elsewhere" / "planted")
+    opened.save(again)  # the base lies there already, and no link is followed
+    assert not again.is_symlink()
     assert len(list(path.parent.glob("*.base*"))) == 1
     assert surveyor.open_potential(str(again)).fingerprint == corrected.fingerprint
 
@@ -292,6 +297,83 @@ def test_another_or_missing_base_is_refused_before_it_is_opened(
     path.write_bytes(b"PK\x03\x04 torn")
     with pytest.raises(PotentialError, match="no corrected potential"):
         surveyor.open_potential(str(path))
+
+
+@pytest.mark.parametrize("prefix", ["", "mace:", "tangent:"])
+def test_a_base_that_nobody_named_is_not_opened(
+    corrected: TangentPotential, saved: Callable[[TangentPotential], Path], tmp_path: Path, prefix: str
+) -> None:
+    path = saved(corrected)
+    (tmp_path / "elsewhere").mkdir()
+    planted = tmp_path / "elsewhere" / "planted.model"
+    planted.write_bytes(pickle.dumps(Planted(tmp_path / "was-run")))
+
+    def plant(about: dict[str, Any]) -> None:
+        about["base"] |= {"name": f"{prefix}{planted}", "file": None, "sha256": None}
+
+    rewritten(path, plant)
+    with pytest.raises(PotentialError, match="a published potential by name, or a file in the same folder"):
+        surveyor.open_potential(str(path))
+    assert not (tmp_path / "was-run").exists()
+
+
+class Planted:
+    """What a hostile pickle does."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.mark,)
+
+
+def rewritten(path: Path, change: Callable[[dict[str, Any]], object], **arrays: np.ndarray) -> None:
+    """Change what stands in a file of a corrected potential."""
+    with np.load(path) as stored:
+        content = {name: stored[name] for name in stored.files} | arrays
+    about = json.loads(content["about"].tobytes())
+    change(about)
+    content["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+    with path.open("wb") as file:
+        np.savez(file, **content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about.pop("base"),
+        lambda about: about["base"].pop("fingerprint"),
+        lambda about: about["base"].update(head=3),
+        lambda about: about.update(noise=-1.0),
+        lambda about: about["settings"].update(dim=0),
+        lambda about: about["settings"].update(dim=10**12),
+        lambda about: about["settings"].pop("dim"),
+    ],
+)
+def test_a_corrected_potential_that_was_edited_is_a_message(
+    corrected: TangentPotential,
+    saved: Callable[[TangentPotential], Path],
+    change: Callable[[dict[str, Any]], object],
+) -> None:
+    path = saved(corrected)
+    rewritten(path, change)
+    with pytest.raises(PotentialError, match="no corrected potential"):
+        surveyor.open_potential(str(path))
+
+
+def test_a_corrected_potential_of_odd_arrays_is_a_message(
+    corrected: TangentPotential, saved: Callable[[TangentPotential], Path]
+) -> None:
+    path = saved(corrected)
+    factor = corrected.regression.posterior.factor[np.tril_indices(SETTINGS.dim)]
+    for odd in (factor[:-1], factor * np.nan, factor.astype(str), factor + 0j):
+        rewritten(path, len, factor=odd)
+        with pytest.raises(PotentialError, match="no corrected potential: factor"):
+            surveyor.open_potential(str(path))
+    for content in (b"", b"\x93NUMPY\x01\x00 torn", b"cos\nsystem\n"):
+        path.write_bytes(content)
+        with pytest.raises(PotentialError, match="no corrected potential"):
+            surveyor.open_potential(str(path))
 
 
 def test_a_correction_is_kept_where_held_out_structures_gain(pair: tuple[Potential, Potential]) -> None:

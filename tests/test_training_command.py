@@ -86,6 +86,13 @@ def test_the_program_is_given_what_it_needs(mood: Path, tmp_path: Path) -> None:
         assert np.dot(left, shares) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_template_may_name_any_element(mood: Path, tmp_path: Path) -> None:
+    content = {"note.txt": "{{ references[8] }}"}
+    references = {1: -1.5, 6: -2.5, 7: -3.5, 8: -4.5}
+    trained(mood, tmp_path / "work", emt_labelled(rattled(3, seed=1)), references, input=content)
+    assert (tmp_path / "work" / "note.txt").read_text() == "-4.5"
+
+
 def test_isolated_atoms_are_handed_on(mood: Path, tmp_path: Path) -> None:
     references = {1: -1.5, 6: -2.5, 7: -3.5, 8: -4.5}
     mood.write_text("nothing")
@@ -154,6 +161,8 @@ def test_a_campaign_goes_on_after_a_failed_training(mood: Path, tmp_path: Path) 
     [
         ([*COMMAND, "{{ trian }}"], "'trian' is undefined"),
         ([*COMMAND, "{{ train"], "the template of the command"),
+        ([*COMMAND, "{{ 1 / 0 }}"], "division by zero"),
+        ([*COMMAND, "{{ references[119] }}"], "no element 119"),
         (["no-such-trainer", "{{ train }}"], "there is no program 'no-such-trainer'"),
     ],
 )
@@ -174,6 +183,7 @@ def test_a_command_that_cannot_be_is_refused_before_anything_is_paid(
     [
         ({"command": ["python"], "updates": 30}, "updates has no effect on training: command"),
         ({"command": []}, "at least 1 item"),
+        ({"command": {"command": ["a"], "input": {"a": {"file": "b\0c"}}}}, "null byte"),
         ({"command": {"comand": ["python"]}}, r"unknown key 'training.command.comand'(.|\n)*mean 'command'"),
         ({"command": {"command": ["python"], "potential": "../x"}}, "a file inside the scratch folder"),
         (
@@ -187,6 +197,17 @@ def test_mistakes_in_the_file_are_named(tmp_path: Path, training: dict[str, Any]
     file.write_text(yaml.safe_dump({"pool": "pool.extxyz", "training": training}))
     with pytest.raises(ConfigError, match=message):
         load_campaign(file)
+
+
+def test_a_correction_of_no_parameter_is_refused_before_anything_is_paid(mood: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    section = {"correction": {"parameters": "no-such-layer"}}
+    file = config_file(folder, Path("toy:small"), training=section)
+    done = CliRunner().invoke(app, ["run", str(file), "--folder", str(folder / "c")])
+    assert done.exit_code == 2
+    assert "no parameter matches 'no-such-layer'" in done.output
+    assert not (folder / "c" / "labels").exists()
 
 
 def test_template_files_and_the_program_lie_beside_the_campaign_file(tmp_path: Path) -> None:

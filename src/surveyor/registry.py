@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import inspect
 from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
@@ -38,10 +38,10 @@ class Registry(dict[str, Thing]):
         """
         if name not in self:
             announced = self._announced()
-            path = announced[name].value if name in announced else name
-            if ":" not in path:
+            if name not in announced and ":" not in name:
                 check_name(name, [*self.names(), "module:Name"], place)
-            self[name] = self._imported(path, f"{place} = {name!r}")
+            entry = announced.get(name, EntryPoint(name, name, self.group))
+            self[name] = self._loaded(entry, f"{place} = {name!r}")
         return self[name]
 
     def names(self) -> list[str]:
@@ -51,11 +51,10 @@ class Registry(dict[str, Thing]):
     def _announced(self) -> dict[str, EntryPoint]:
         return {entry.name: entry for entry in entry_points(group=self.group)}
 
-    def _imported(self, path: str, place: str) -> Thing:
-        module, _, name = path.partition(":")
+    def _loaded(self, entry: EntryPoint, place: str) -> Thing:
         try:
-            thing: Thing = getattr(importlib.import_module(module), name)
-        except Exception as error:
+            thing: Thing = entry.load()
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"{place} cannot be imported: {type(error).__name__}: {error}",
                 expected="the import path module:Name of something that is installed, or on PYTHONPATH",
@@ -63,6 +62,10 @@ class Registry(dict[str, Thing]):
             ) from error
         if self.base is not None and not (isinstance(thing, type) and issubclass(thing, self.base)):
             raise ConfigError(f"{place} is {thing!r}", expected=f"a class derived from {self.base.__name__}")
+        try:
+            inspect.signature(thing)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{place} is {thing!r}", expected="a class or function of one's own") from error
         return thing
 
 

@@ -86,9 +86,10 @@ class Campaign:
             "potential": str(self.plan.paths.get("model", "the model")),
         }
         for key, value in now.items():
-            if record.state[key] != value:
+            before = record.state.get(key)
+            if before != value:
                 raise CampaignError(
-                    f"the campaign {self.folder} was started with {key} {record.state[key]}, "
+                    f"the campaign {self.folder} was started with {key} {before}, "
                     f"now it is {value} ({what[key]})",
                     expected="one labelling method and one pretrained potential a campaign",
                     todo="restore the settings and package versions, or start a campaign in another folder",

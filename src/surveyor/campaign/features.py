@@ -91,7 +91,7 @@ def _of_part(
     try:
         return featurised()
     except StoreError as error:
-        if not there:
+        if not there or not (path / "zarr.json").exists():  # what is no store is somebody else's
             raise
         notice(f"{error.got}: these features are computed again")
         try:

@@ -49,7 +49,8 @@ app.command()(doctor)
 for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
     try:
         found = entry.load()
-    except ImportError as error:  # somebody else's broken package must not keep people from their campaigns
+    # Somebody else's broken package must not keep people from their campaigns.
+    except (Exception, SystemExit) as error:
         typer.echo(f"no `surveyor {entry.name}`: {entry.value} cannot be imported: {error}", err=True)
         continue
     if isinstance(found, typer.Typer):

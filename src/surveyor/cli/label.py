@@ -56,7 +56,9 @@ def label_file(
     config: Annotated[
         Path | None, typer.Option("--config", help="A campaign file, or its labels: section, instead.")
     ] = None,
-    processes: Annotated[int | None, typer.Option(help="Worker processes; by default all cores.")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Worker processes; by default all cores.", min=1)
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:

@@ -22,7 +22,7 @@ FeatureKind = Annotated[
         "module:Name of a feature map of your own.",
     ),
 ]
-SketchSize = Annotated[int, typer.Option("--dim", help="Sketch size of tangent features.")]
+SketchSize = Annotated[int, typer.Option("--dim", help="Sketch size of tangent features.", min=1)]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output even if Surveyor did not write it.")
 ]

@@ -112,6 +112,7 @@ def build_plan(config: CampaignConfig) -> Plan:
     """
     from surveyor.potentials import open_potential
     from surveyor.potentials.base import Differentiable, Shiftable, require
+    from surveyor.potentials.parameters import parameter_names
 
     potential = open_potential(config.model, config.device, head=config.head)
     start = _labelled(config.start, potential)
@@ -125,7 +126,8 @@ def build_plan(config: CampaignConfig) -> Plan:
     if start.structures:
         require(potential, Shiftable, "start: its energies are compared once references are fitted to them")
     if training.correction is not None:
-        require(potential, Differentiable, "training: correction")
+        model = require(potential, Differentiable, "training: correction").model
+        parameter_names(model, training.correction.parameters)
     threads = training.threads or os.cpu_count() or 1
     seen = (pool, start.structures, test.structures, target)
     return Plan(

@@ -69,7 +69,7 @@ def _text(place: str, value: Any, base: Path) -> Any:
     path = base / str(value["file"])
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"{place}: cannot read {path}: {error}",
             expected="a template file; relative paths start at the folder of this file",

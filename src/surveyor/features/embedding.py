@@ -111,6 +111,8 @@ def _create_or_open(path: Path, feature_map: StorableFeatureMap, block: int, dty
         (made / "zarr.json").replace(path / "zarr.json")
         shutil.rmtree(made)
     store = FeatureStore(path)
+    if store.dim != feature_map.dim and not store.differing(settings):
+        raise store.damaged(f"a width of {store.dim}, not {feature_map.dim}")
     if difference := store.differing({"block": block, "dtype": dtype, **settings}):
         key, there, now = difference
         raise StoreError(

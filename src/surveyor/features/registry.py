@@ -78,10 +78,14 @@ def make_features(
         settings: parameters of its own.
 
     Raises:
-        ConfigError: there is no such feature map or setting, or it needs a potential and there is none.
+        ConfigError: there is no such feature map or setting, it needs a potential and there is none, or a
+            setting is of another type.
     """
     check_settings(features, settings or {})
     if given.potential is None and takes(features, "potential"):
         raise ConfigError(f"features {features!r} without a potential", expected="a model")
     taken = {f.name: getattr(given, f.name) for f in fields(Given) if takes(features, f.name)}
-    return FEATURES[features](**taken, **(settings or {}))
+    try:
+        return FEATURES[features](**taken, **(settings or {}))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"features {features!r} with {dict(settings or {})}: {error}") from error

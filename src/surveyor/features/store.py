@@ -32,7 +32,7 @@ BLOCK = 2048
 IN_MEMORY = 4 * 2**30
 """Rows of a store that take more bytes than this stay on disk and are read as the rule asks for them."""
 CHECKSUM = "sha256"
-UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError)
+UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, ArithmeticError)
 """What zarr and its codecs raise on damaged files."""
 
 
@@ -76,7 +76,7 @@ class FeatureStore:
                 f"no feature store at {self.path}", expected="a folder that `surveyor embed` wrote"
             ) from error
         except UNREADABLE as error:
-            raise self._damaged(str(error)) from error
+            raise self.damaged(str(error)) from error
 
     def differing(self, wanted: Mapping[str, object]) -> tuple[str, object, object] | None:
         """The first setting that differs from what is wanted: its name, its value here, and the wanted one.
@@ -132,9 +132,11 @@ class FeatureStore:
             try:
                 recorded = zarr.open_group(self.block_path(number), mode="r").attrs.get(CHECKSUM)
             except (OSError, *UNREADABLE) as error:
-                raise self._damaged(f"block {number}: {error}") from error
+                raise self.damaged(f"block {number}: {error}") from error
             if recorded not in (None, checksum(arrays)):  # early stores have none
-                raise self._damaged(f"block {number} is not what was written")
+                raise self.damaged(f"block {number} is not what was written")
+            if arrays["values"].shape != (len(arrays["owner"]), self.dim):
+                raise self.damaged(f"block {number} has values of shape {arrays['values'].shape}")
             owner = arrays["owner"].astype(np.intp)
             yield Features(arrays["values"], owner, len(arrays["ids"]), finite=True)
 
@@ -181,16 +183,17 @@ class FeatureStore:
         try:
             return zarr.open_array(self.block_path(number) / name, mode="r")
         except (FileNotFoundError, *UNREADABLE) as error:
-            raise self._damaged(f"block {number}: {error}") from error
+            raise self.damaged(f"block {number}: {error}") from error
 
     def _read(self, number: int, name: str) -> NDArray[Any]:
         array = self._array(number, name)
         try:
             return np.asarray(array[:])
         except UNREADABLE as error:
-            raise self._damaged(f"block {number}: {error}") from error
+            raise self.damaged(f"block {number}: {error}") from error
 
-    def _damaged(self, why: str) -> StoreError:
+    def damaged(self, why: str) -> StoreError:
+        """The error that says what is wrong with it."""
         return StoreError(
             f"the feature store {self.path} is damaged: {why.splitlines()[0] if why else 'unreadable'}",
             expected="a folder that `surveyor embed` wrote",

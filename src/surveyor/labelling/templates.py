@@ -78,7 +78,7 @@ def render(template: str, values: Mapping[str, Any], what: str) -> str:
     """
     try:
         return _ENVIRONMENT.from_string(template).render(values)
-    except (TemplateError, TypeError, ValueError) as error:
+    except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
         raise LabellingError(
             f"the template of {what}: {error}",
             expected="names in double braces: " + ", ".join("{{ " + name + " }}" for name in values),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
 
 from surveyor.errors import PotentialError
+from surveyor.learner.settings import TangentSettings
 from surveyor.potentials.opening import checksum, families, open_potential, suffix_of
+from surveyor.structures.real import real
 from surveyor.structures.writing import whole_file
+from surveyor.types import Float64Array
 
 if TYPE_CHECKING:
     from surveyor.learner.potential import TangentPotential
@@ -20,6 +23,34 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SUFFIX = ".tangent"
+
+
+class _Base(BaseModel):
+    """The potential that is corrected: a published one by name, or a file in the same folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    family: str
+    fingerprint: str
+    head: str | None
+    name: str | None
+    file: str | None
+    sha256: str | None
+
+
+class _About(BaseModel):
+    """What stands beside the arrays."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schema_: int = Field(alias="schema")
+    base: _Base
+    elements: tuple[PositiveInt, ...]
+    settings: TangentSettings
+    noise: FiniteFloat = Field(gt=0)
+    n_rows: int = Field(ge=0)
+    power: FiniteFloat = Field(ge=0)
+    energy_weight: FiniteFloat = Field(gt=0)
 
 
 class Tangent:
@@ -35,33 +66,25 @@ class Tangent:
     ) -> TangentPotential:
         from surveyor.learner.potential import TangentPotential
         from surveyor.learner.regression import Regression
-        from surveyor.learner.settings import TangentSettings
         from surveyor.posterior import Posterior
 
         path = Path(source)
         about, arrays = _read(path)
-        named, file = about["base"]["name"], about["base"]["file"]
-        if file is not None:
-            beside = _beside(path, str(file), str(about["base"]["sha256"]))
-            named = f"{about['base']['family']}:{beside}"
-        base = open_potential(named, device, dtype, head=head or about["base"]["head"])
-        if dtype is None and base.fingerprint != about["base"]["fingerprint"]:
+        named = _named(path, about.base)
+        base = open_potential(named, device, dtype, head=head or about.base.head)
+        if dtype is None and base.fingerprint != about.base.fingerprint:
             raise PotentialError(
                 f"{path}: {named} is another potential than the one that was corrected",
-                expected=f"the fingerprint {about['base']['fingerprint'][:12]}, not {base.fingerprint[:12]}",
+                expected=f"the fingerprint {about.base.fingerprint[:12]}, not {base.fingerprint[:12]}",
                 todo="restore the model that lay beside it, or fit the correction again",
             )
-        factor = np.zeros((len(arrays["weights"]),) * 2)
+        factor = np.zeros((about.settings.dim,) * 2)
         factor[np.tril_indices(len(factor))] = arrays["factor"]
-        posterior = Posterior(
-            float(about["noise"]), factor, int(about["n_rows"]), moment=arrays["posterior_moment"]
-        )
+        posterior = Posterior(about.noise, factor, about.n_rows, moment=arrays["posterior_moment"])
         regression = Regression(
-            posterior, arrays["cross"], arrays["square"], arrays["moment"],
-            float(about["power"]), float(about["energy_weight"]),
-        )  # fmt: skip
-        settings = TangentSettings(**about["settings"])
-        return TangentPotential(base, regression, settings, arrays["extra"], origin=named)
+            posterior, arrays["cross"], arrays["square"], arrays["moment"], about.power, about.energy_weight
+        )
+        return TangentPotential(base, regression, about.settings, arrays["extra"], origin=named)
 
 
 FAMILY = Tangent()
@@ -84,7 +107,7 @@ def save(potential: TangentPotential, path: Path) -> None:
     }
     own = _file_of(potential.origin)
     if potential.origin is None or own is not None:
-        if own is None or own.resolve().parent != path.resolve().parent:
+        if own is None or own.parent.resolve() != path.parent.resolve():
             own = path.with_name(f"{path.name.removesuffix(SUFFIX)}.base{suffix_of(potential.base.family)}")
             potential.base.save(own)
         base |= {"name": None, "file": own.name, "sha256": checksum(own)}
@@ -122,27 +145,52 @@ def _file_of(origin: str | None) -> Path | None:
     return path if path.is_file() else None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read(path: Path) -> tuple[_About, dict[str, Float64Array]]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        about = json.loads(arrays["about"].tobytes())
-        if about["schema"] > SCHEMA:
+        content = json.loads(arrays["about"].tobytes())
+        if content["schema"] > SCHEMA:
             raise PotentialError(
-                f"{path} is of a newer version of Surveyor (schema {about['schema']})",
+                f"{path} is of a newer version of Surveyor (schema {content['schema']})",
                 expected=f"schema {SCHEMA} or older",
                 todo="update Surveyor",
             )
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        about = _About.model_validate(content)
+        dim, elements = about.settings.dim, len(about.elements)
+        shapes = {
+            "factor": (dim * (dim + 1) // 2,),
+            "posterior_moment": (dim,),
+            "cross": (dim, elements),
+            "square": (elements, elements),
+            "moment": (elements,),
+            "extra": (elements,),
+        }
+        return about, {name: real(arrays[name], shape, name) for name, shape in shapes.items()}
+    except PotentialError:
+        raise
+    except Exception as error:  # of whatever numpy, zip and JSON make of a damaged file
         raise PotentialError(
-            f"{path} is no corrected potential: {error}",
+            f"{path} is no corrected potential: {' '.join(str(error).split())[:200]}",
             expected="a file that TangentPotential.save wrote",
             todo="fit the correction again, or restore the file from a copy",
         ) from error
-    return about, arrays
 
 
-def _beside(path: Path, name: str, sha256: str) -> Path:
+def _named(path: Path, base: _Base) -> str:
+    """What the base is opened from: never a file that lies elsewhere, which nobody has named."""
+    if base.file is not None:
+        return f"{base.family}:{_beside(path, base.file, base.sha256)}"
+    if base.name is None or _file_of(base.name) is not None:
+        raise PotentialError(
+            f"{path} corrects {base.name or 'nothing'}",
+            expected="a published potential by name, or a file in the same folder",
+            todo="fit the correction again; open only files from people you trust",
+        )
+    return base.name
+
+
+def _beside(path: Path, name: str, sha256: str | None) -> Path:
     """The base's file in the same folder, once its checksum is right: opening it may run code in it."""
     base = path.with_name(Path(name).name)
     if not base.is_file():
@@ -154,7 +202,7 @@ def _beside(path: Path, name: str, sha256: str) -> Path:
     if checksum(base) != sha256:
         raise PotentialError(
             f"{path} corrects another {base.name} than the one that lies beside it",
-            expected=f"SHA-256 {sha256[:16]}…",
+            expected=f"SHA-256 {sha256 and sha256[:16]}…",
             todo="restore that file, or fit the correction again",
         )
     return base

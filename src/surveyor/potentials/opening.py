@@ -71,8 +71,9 @@ def open_potential(
     if dtype not in (None, "float32", "float64"):
         raise PotentialError(f"dtype {dtype!r}", expected="float32 or float64")
     name, what = _family_of(str(source))
+    family = _loaded(name)
     with _importing(name):
-        return _loaded(name).open(what, device=device, dtype=dtype, head=head)
+        return family.open(what, device=device, dtype=dtype, head=head)
 
 
 def suffix_of(family: str) -> str:
@@ -156,14 +157,16 @@ def _told(family: str, what: Callable[[Family], Sequence[str]]) -> tuple[str, ..
     """Nothing where it, or its library, cannot be imported, which must not keep others from theirs."""
     try:
         return tuple(what(_loaded(family)))
-    except (PotentialError, ImportError):
+    except Exception:  # whatever somebody else's package does
         return ()
 
 
 def _loaded(family: str) -> Family:
-    with _importing(family):
+    try:
         found: Family = families()[family].load()
-        return found
+    except (Exception, SystemExit) as error:
+        raise _unimportable(family, error) from error
+    return found
 
 
 @contextlib.contextmanager
@@ -175,8 +178,12 @@ def _importing(family: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise PotentialError(
-            f"the family {family!r} of potentials cannot be imported: {error}",
-            expected=f"the packages that {families()[family].value} needs",
-            todo="install what is missing, or uninstall the package that announces the family",
-        ) from error
+        raise _unimportable(family, error) from error
+
+
+def _unimportable(family: str, error: BaseException) -> PotentialError:
+    return PotentialError(
+        f"the family {family!r} of potentials cannot be imported: {error}",
+        expected=f"the packages that {families()[family].value} needs",
+        todo="install what is missing, or uninstall the package that announces the family",
+    )

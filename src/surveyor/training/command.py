@@ -81,7 +81,7 @@ class CommandTrainer:
         suffix = suffix_of(family)
         self.start, self.output = f"start{suffix}", program.potential or f"tuned{suffix}"
         try:
-            command, _ = program.filled(self._values(0, {1: 0.0}))
+            command, _ = program.filled(self._values(0, dict.fromkeys(range(1, len(chemical_symbols)), 0.0)))
         except SurveyorError as error:
             raise TrainingError(error.got, expected=error.expected, todo=error.todo) from error
         if shutil.which(command[0]) is None:
