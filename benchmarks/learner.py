@@ -179,7 +179,7 @@ def core_seconds() -> float:
 
 
 def cost() -> dict[str, Any]:
-    """Energies and forces of a molecule of 20 atoms, corrected over plain: the median of paired calls."""
+    """Energies and forces of three small molecules, corrected over plain: the median of paired calls."""
     plain = open_potential("builtin", "cpu")
     corrected = TangentPotential(plain, blank(2048, len(plain.elements)), TangentSettings())
     atoms = [molecule("C7NH5"), molecule("CH3CH2OCH3"), molecule("C6H6")]
