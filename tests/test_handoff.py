@@ -470,3 +470,15 @@ def test_bad_options_of_label(tmp_path: Path) -> None:
         assert "Example: surveyor label" in " ".join(
             call("label", command, "--help").replace("│", " ").split()
         )
+
+
+def test_a_campaign_of_any_name_exports_and_a_fault_of_the_manifest_is_named(tmp_path: Path) -> None:
+    campaign = tmp_path / "bytes-\udcff"  # no UTF-8, as file systems allow
+    folder = tmp_path / "batch"
+    export_batch(rattled(1, seed=0), folder, method="emt", campaign=campaign, separate=False)
+    assert open_batch(folder).campaign == campaign
+    manifest = folder / "batch.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "campaign": "elsewhere"}))
+    with pytest.raises(LabellingError, match=r"\(campaign: Value error, no absolute path\)"):
+        open_batch(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from ase import Atoms
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from surveyor.errors import LabellingError
 from surveyor.labelling.names import ID, METHOD, check_method_name, shown
@@ -107,7 +108,8 @@ def export_batch(
         _refuse_foreign(folder, [MANIFEST, *targets])
     if (folder / SEPARATE).is_symlink():
         raise LabellingError(f"{folder / SEPARATE} is a link to elsewhere", expected="a folder of the batch")
-    text = manifest.model_dump_json(indent=1, by_alias=True)
+    # not by pydantic: a path may hold bytes that are no UTF-8
+    text = json.dumps(manifest.model_dump(by_alias=True), indent=1, default=str)
     atomic_write(folder / MANIFEST, lambda file: file.write(text + "\n"))
     if not _lies(folder / STRUCTURES):
         write_structures(folder / STRUCTURES, named.values())
@@ -166,10 +168,14 @@ def _manifest(folder: Path) -> _Manifest:
         LabellingError: it is none of ours.
     """
     try:
-        return _Manifest.model_validate_json(read_regular(folder / MANIFEST, MANIFEST_BYTES))
-    except (OSError, ValueError) as error:
+        return _Manifest.model_validate(json.loads(read_regular(folder / MANIFEST, MANIFEST_BYTES)))
+    except (OSError, ValueError, RecursionError) as error:
+        why = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise LabellingError(
-            f"{folder} is not an exported batch: {MANIFEST} cannot be read ({shown(str(error))[:200]})",
+            f"{folder} is not an exported batch: {MANIFEST} cannot be read ({shown(why)[:200]})",
             expected="a folder that `surveyor label export` wrote",
             todo="check the path; if only the campaign has moved, name it with --campaign",
         ) from error
