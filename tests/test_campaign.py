@@ -82,7 +82,7 @@ def labels_in(folder: Path) -> dict[str, tuple[float, list[list[float]]]]:
     }
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_kills_lose_nothing_and_label_nothing_twice(tmp_path: Path, model_file: Path, kills: int) -> None:
     log = tmp_path / "calls"
     config = write_config(tmp_path, model_file, log)

@@ -67,6 +67,7 @@ def test_frozen_parts_stay_bit_identical_and_the_others_move(
     assert settings["frozen"] == ", ".join(frozen)
 
 
+@pytest.mark.slow
 def test_replay_ends_in_an_ordinary_potential(tmp_path: Path, potential: MacePotential) -> None:
     labelled = emt_labelled(rattled(5, seed=0))
     pretraining = [
@@ -235,6 +236,7 @@ def test_reference_energies_without_effect_are_found_after_the_training(
         planted(tmp_path, potential, train_file="with_atom.extxyz")
 
 
+@pytest.mark.slow
 def test_what_a_log_may_reveal(tmp_path: Path, potential: MacePotential) -> None:
     """A log of a run that did something else than asked, for what mace 0.3.16 cannot be made to do here."""
     planted(tmp_path, potential)

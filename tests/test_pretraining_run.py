@@ -139,6 +139,7 @@ def test_options_that_cannot_act_are_refused(workdir: Path, changes: dict[str, o
     assert not (workdir / "mace.log").exists(), "nothing was started"
 
 
+@pytest.mark.slow
 def test_a_failing_trainer_shows_its_last_lines(workdir: Path) -> None:
     with pytest.raises(TrainingError, match=r"(?s)exit code 1.*absent\.extxyz.*mace\.log"):
         run_mace_trainer(OPTIONS | {"train_file": "absent.extxyz"}, workdir=workdir)
