@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -69,6 +69,12 @@ class Rows:
             )
         if not (np.isfinite(self.energy_residual).all() and np.isfinite(self.force_residual).all()):
             raise FeatureError("residuals that are not finite", expected="finite labels and predictions")
+
+    def of_energies(self) -> Rows:
+        """The same without the rows of forces."""
+        return replace(
+            self, forces=self.forces[:0], force_residual=self.force_residual[:0], owner=self.owner[:0]
+        )
 
 
 @dataclass(frozen=True, eq=False)

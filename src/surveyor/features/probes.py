@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -31,3 +32,14 @@ def directions(n_atoms: int, probes: Probes, seed: int) -> Float64Array:
     orthonormal, triangle = np.linalg.qr(random)
     orthonormal *= np.sign(np.diag(triangle))  # LAPACK's choice of sign is its own
     return np.ascontiguousarray(orthonormal.T).reshape(probes, n_atoms, 3)
+
+
+def projections(forces: Sequence[Float64Array], probes: Probes, seed: int) -> Float64Array:
+    """v·F of every structure along its `directions`, one structure after the other.
+
+    | symbol | variable | shape          |
+    |--------|----------|----------------|
+    | F      | forces   | (n, 3) each    |
+    """
+    each = [np.einsum("kax,ax->k", directions(len(own), probes, seed), own) for own in forces]
+    return np.concatenate(each or [np.zeros(0)])

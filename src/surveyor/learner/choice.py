@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from surveyor.learner.potential import TangentPotential, fit_tangent
+from surveyor.learner.potential import TangentPotential, correction, force_tangent, labelled_rows
 from surveyor.learner.settings import TangentSettings
 from surveyor.metrics import Errors, errors
 from surveyor.types import Potential
@@ -84,8 +84,9 @@ def choose_correction(
         return Choice(base, "none", len(held_out), {})
     best, chosen, before = base, "none", errors(base, held_out)
     found = {"none": (before.energy_mae, before.force_mae)}
+    rows = labelled_rows(force_tangent(base, settings), train)
     for name, forces in KINDS.items():
-        candidate = fit_tangent(base, train, settings, forces=forces, origin=origin)
+        candidate = correction(base, rows if forces else rows.of_energies(), settings, origin=origin)
         after = errors(candidate, held_out)
         found[name] = (after.energy_mae, after.force_mae)
         if _pays(before, after, groups):

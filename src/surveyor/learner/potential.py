@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,17 +15,17 @@ from ase.calculators.calculator import Calculator
 
 from surveyor.errors import PotentialError
 from surveyor.features.forces import ForceTangent
-from surveyor.features.probes import directions
+from surveyor.features.probes import Probes, projections
 from surveyor.learner.regression import Regression
 from surveyor.learner.settings import TangentSettings
 from surveyor.learner.step import along_step
 from surveyor.linearised import Choose, Rows, fit
+from surveyor.metrics import residuals
 from surveyor.potentials.base import Differentiable, require
 from surveyor.potentials.batches import batches
 from surveyor.potentials.parameters import parameter_names, parameter_sizes
 from surveyor.potentials.prediction import PotentialCalculator
-from surveyor.structures.composition import counts
-from surveyor.structures.labels import labels_of
+from surveyor.structures.composition import counts, shares
 from surveyor.types import Float64Array, Labels, Potential
 
 
@@ -62,9 +63,7 @@ class TangentPotential:
         self.regression = regression
         self.settings = settings
         self.extra = np.zeros(len(base.elements)) if extra is None else extra
-        self.rows = ForceTangent(
-            base, settings.probes, settings.dim, settings.seed, parameters=settings.parameters
-        )
+        self.rows = force_tangent(base, settings)
 
     def __repr__(self) -> str:
         labels = self.regression.posterior.n_rows
@@ -138,9 +137,7 @@ class TangentPotential:
         What the labels leave open of the correction; the forces take one backward pass per component.
         """
         energies = self.rows.tangent(structures)
-        every = ForceTangent(
-            self.base, "all", self.settings.dim, self.settings.seed, parameters=self.settings.parameters
-        )(structures)
+        every = force_tangent(self.base, self.settings, "all")(structures)
         own = self.regression.std(energies.values, counts(structures, self.elements))
         flat = self.regression.std(every.values)
         ends = np.cumsum([3 * len(atoms) for atoms in structures])[:-1]
@@ -195,16 +192,37 @@ def fit_tangent(
         FeatureError: no structures.
     """
     settings = settings or TangentSettings()
-    differentiable = require(base, Differentiable, "a tangent correction")
-    made = ForceTangent(
-        differentiable, settings.probes, settings.dim, settings.seed, parameters=settings.parameters
-    )
-    rows = labelled_rows(made, structures, forces=forces)
+    rows = labelled_rows(force_tangent(base, settings), structures, forces=forces)
+    return correction(base, rows, settings, choose=choose, noise=noise, origin=origin)
+
+
+def correction(
+    base: Potential,
+    rows: Rows,
+    settings: TangentSettings,
+    *,
+    choose: Choose = "loo",
+    noise: float | None = None,
+    origin: str | None = None,
+) -> TangentPotential:
+    """The correction that rows teach; see `fit_tangent`."""
     found = fit(rows, choose=choose, noise=noise)
     blank = Regression.blank(
         settings.dim, len(base.elements), noise=found.noise, energy_weight=found.energy_weight
     )
     return TangentPotential(base, blank.add(rows), settings, origin=origin)
+
+
+def force_tangent(base: Potential, settings: TangentSettings, probes: Probes | None = None) -> ForceTangent:
+    """The tangent rows of a correction; other probes than those of the settings where they are given.
+
+    Raises:
+        PotentialError: the base is not `Differentiable`.
+    """
+    potential = require(base, Differentiable, "a tangent correction")
+    return ForceTangent(
+        potential, probes or settings.probes, settings.dim, settings.seed, parameters=settings.parameters
+    )
 
 
 def labelled_rows(features: ForceTangent, structures: Sequence[Atoms], *, forces: bool = True) -> Rows:
@@ -216,31 +234,24 @@ def labelled_rows(features: ForceTangent, structures: Sequence[Atoms], *, forces
         StructureError: a structure has no labels, or an unknown element.
     """
     potential = features.tangent.potential
-    wanted = [labels_of(atoms, f"structure {number}") for number, atoms in enumerate(structures)]
-    own = potential.predict(structures)
+    lacking, off = residuals(potential, structures)
     sizes = np.array([len(atoms) for atoms in structures], dtype=np.float64)
-    energy = np.array([label.energy - base.energy for label, base in zip(wanted, own, strict=True)])
-    values, owner, targets = np.zeros((0, features.dim)), np.zeros(0, dtype=np.intp), np.zeros(0)
-    if forces:
-        found = features(structures)
-        values, owner = found.values.astype(np.float64), found.owner
-        targets = np.concatenate(
-            [
-                np.einsum(
-                    "kax,ax->k",
-                    directions(len(atoms), features.probes, features.tangent.seed),
-                    label.forces - base.forces,
-                )
-                for atoms, label, base in zip(structures, wanted, own, strict=True)
-            ]
-        )
-    return Rows(
+    rows = Rows(
         energy=features.tangent(structures).values.astype(np.float64) / sizes[:, None],
-        energy_residual=energy / sizes,
-        composition=counts(structures, potential.elements) / sizes[:, None],
-        forces=values,
-        force_residual=targets,
-        owner=owner,
+        energy_residual=lacking,
+        composition=shares(structures, potential.elements),
+        forces=np.zeros((0, features.dim)),
+        force_residual=np.zeros(0),
+        owner=np.zeros(0, dtype=np.intp),
+    )
+    if not forces:
+        return rows
+    found = features(structures)
+    return replace(
+        rows,
+        forces=found.values.astype(np.float64),
+        force_residual=projections(off, features.probes, features.tangent.seed),
+        owner=found.owner,
     )
 
 

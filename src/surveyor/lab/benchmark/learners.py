@@ -16,14 +16,14 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.campaign.validation import split_validation
-from surveyor.features.probes import directions
+from surveyor.features.probes import projections
 from surveyor.lab.benchmark import maps
 from surveyor.lab.benchmark.cached import cached
 from surveyor.lab.benchmark.schema import LearnerSpec, MapSpec
 from surveyor.lab.benchmark.tasks import Task
 from surveyor.linearised import Rows, fit, shift_references
 from surveyor.potentials.base import Trainable, require
-from surveyor.structures.composition import counts
+from surveyor.structures.composition import counts, shares
 from surveyor.structures.labels import labels_of
 from surveyor.structures.writing import whole_file
 from surveyor.types import Features, Float64Array, Labels, Potential
@@ -112,10 +112,6 @@ class Shifted:
             for name, label in zip(task.ids[part], self.base[part], strict=True)
         }
 
-    def composition(self, structures: Sequence[Atoms]) -> Float64Array:
-        """n_z of every structure, (structures, elements)."""
-        return counts(structures, self.elements)
-
     def residuals(self, labelled: Mapping[str, Atoms]) -> Float64Array:
         """(E_ref − E) / n of every labelled structure, eV/atom."""
         return np.array(
@@ -123,9 +119,9 @@ class Shifted:
         )
 
     def __call__(self, labelled: Mapping[str, Atoms], seed: int) -> Learnt:  # noqa: ARG002
-        numbers = self.composition(list(labelled.values()))
-        shifts = shift_references(numbers / numbers.sum(axis=1, keepdims=True), self.residuals(labelled))
-        constant = self.composition(self.task.test) @ shifts
+        composition = shares(list(labelled.values()), self.elements)
+        shifts = shift_references(composition, self.residuals(labelled))
+        constant = counts(self.task.test, self.elements) @ shifts
         return Learnt(
             [Labels(b.energy + float(c), b.forces) for b, c in zip(self.base["test"], constant, strict=True)],
             0.0,
@@ -180,20 +176,14 @@ class LinearisedLearner:
         if self.spec.forces:
             forces = Features.concatenate([self._rows[1][part].take([i]) for part, i in places])
             owner, values = forces.owner, forces.values.astype(np.float64)
-            targets = np.concatenate(
-                [
-                    np.einsum(
-                        "kax,ax->k",
-                        directions(len(atoms), self.spec.probes, 0),
-                        labels_of(atoms).forces - self.shifted.known[name].forces,
-                    )
-                    for name, atoms in labelled.items()
-                ]
-            )
+            off = [
+                labels_of(atoms).forces - self.shifted.known[name].forces for name, atoms in labelled.items()
+            ]
+            targets = projections(off, self.spec.probes, 0)
         return Rows(
             energy=energy.values.astype(np.float64) / per[:, None],
             energy_residual=self.shifted.residuals(labelled) * sizes / per,
-            composition=self.shifted.composition(structures) / per[:, None],
+            composition=counts(structures, self.shifted.elements) / per[:, None],
             forces=values,
             force_residual=targets,
             owner=owner,
@@ -212,7 +202,7 @@ class LinearisedLearner:
         found = fit(self._labelled_rows(labelled), choose=self.spec.choose, noise=self.spec.noise)
         test = self.task.test
         energies = (
-            self._rows[0]["test"].values @ found.weights + self.shifted.composition(test) @ found.shifts
+            self._rows[0]["test"].values @ found.weights + counts(test, self.shifted.elements) @ found.shifts
         )
         flat = self._rows[-1]["test"].values @ found.weights
         forces = np.split(flat.reshape(-1, 3), np.cumsum([len(a) for a in test])[:-1])
