@@ -31,23 +31,28 @@ from ase.build import molecule
 
 from surveyor.campaign.validation import split_validation
 from surveyor.lab.benchmark.scoring import Scores, Truth
+from surveyor.learner.choice import choose_correction
 from surveyor.learner.potential import TangentPotential, fit_tangent
 from surveyor.learner.regression import Regression
 from surveyor.learner.settings import TangentSettings
 from surveyor.linearised import Rows
 from surveyor.potentials import open_potential
+from surveyor.potentials.base import Trainable, require
 from surveyor.potentials.fine_tuning import FineTuningSettings
-from surveyor.potentials.mace.fine_tuning import FineTuning
 from surveyor.potentials.references import shifted_to
 from surveyor.structures import read_structures, structure_id
 from surveyor.structures.writing import write_structures
+from surveyor.training import trainer_for
 from surveyor.types import Potential
 
 MODEL = Path(__file__).with_name("potential.model")
 DRAWN, SEEDS = 500, 3
 TRAININGS: dict[str, dict[str, Any]] = {
-    "fine-tuned-1000": {"updates": 1000},
-    "fine-tuned-3000": {"updates": 3000},
+    "none": {},
+    "quick": {"quality": "quick"},
+    "standard": {"quality": "standard"},
+    "frozen": {"quality": "quick", "mode": "frozen"},
+    "lora": {"quality": "quick", "mode": "lora"},
 }
 COUNTS = (20, 60, 180)
 
@@ -67,7 +72,7 @@ def main() -> None:
     step.add_argument("-o", "--output", type=Path, required=True)
     step.add_argument("--processes", type=int, default=1)
     step.add_argument("--counts", type=int, nargs="*", default=COUNTS)
-    step.add_argument("--trainings", nargs="*", default=["fine-tuned-1000"], help=", ".join(TRAININGS))
+    step.add_argument("--trainings", nargs="*", default=["quick", "standard"], help=", ".join(TRAININGS))
     step = steps.add_parser("cost")
     step.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -117,19 +122,19 @@ Job = tuple[Path, int, int, str]
 
 
 def missing(drawn: Path, output: Path, counts: list[int], trainings: list[str]) -> Iterator[Job]:
-    """Task folder, seed, number of labels and training, of what has no line yet; the longest first."""
+    """Task folder, seed, number of labels and training, of what has no line yet; seed by seed."""
     lines = output.read_text().splitlines() if output.is_file() else []
     done = {(r["task"], r["seed"], r["labels"], r["training"]) for r in map(json.loads, lines)}
-    for training in sorted(trainings, key=lambda name: -TRAININGS.get(name, {"updates": 0})["updates"]):
-        for count in sorted(counts, reverse=True):
-            for folder in sorted(path for path in drawn.iterdir() if path.is_dir()):
-                for seed in range(SEEDS):
+    for seed in range(SEEDS):
+        for training in trainings:
+            for count in counts:
+                for folder in sorted(path for path in drawn.iterdir() if path.is_dir()):
                     if (folder.name, seed, count, training) not in done:
                         yield folder, seed, count, training
 
 
 def learn(job: Job) -> list[dict[str, Any]]:
-    """Errors of the potential as it is, of a training, and of corrections on either."""
+    """Errors of a training, and of the correction that is tried after it; or of corrections alone."""
     folder, seed, count, training = job
     torch.set_num_threads(1)
     labelled = list(read_structures(folder / f"train-{seed}.extxyz"))[:count]
@@ -158,19 +163,27 @@ def learn(job: Job) -> list[dict[str, Any]]:
 
     if training == "none":
         base: Potential = shifted_to(pretrained, train)
-        note("pretrained", base, core_seconds() - begin)
-    else:
-        with tempfile.TemporaryDirectory() as work:
-            trainer = FineTuning(FineTuningSettings(threads=1, **TRAININGS[training]))
-            base = trainer(pretrained, train, valid, seed=seed, workdir=Path(work) / "w")
-        note(training, base, core_seconds() - begin)
-    for forces in (True, False):
-        begin = core_seconds()
-        corrected = fit_tangent(base, train, forces=forces)
-        spent = core_seconds() - begin
-        what = "energies+forces" if forces else "energies"
-        share = corrected.regression.posterior.noise
-        note(f"tangent ({what})", corrected, spent, noise=share, r=corrected.regression.energy_weight)
+        note("trained", base, core_seconds() - begin)
+        for forces in (False, True):
+            begin = core_seconds()
+            corrected = fit_tangent(pretrained, train, forces=forces)
+            note(
+                f"tangent, {'energies and forces' if forces else 'energies'}",
+                corrected,
+                core_seconds() - begin,
+            )
+        return found
+    settings = FineTuningSettings(threads=1, **TRAININGS[training])
+    with tempfile.TemporaryDirectory() as work:
+        trainer = trainer_for(require(pretrained, Trainable, "training"), settings)
+        base = trainer(pretrained, train, valid, seed=seed, workdir=Path(work) / "w")
+        told = json.loads((Path(work) / "w" / "settings.json").read_text())
+    note("trained", base, core_seconds() - begin, updates=told.get("updates_in_all", told["updates"]))
+    begin = core_seconds()
+    choice = choose_correction(base, train, valid, TangentSettings(), pretrained=pretrained)
+    held_out = {name: [float(f"{value:.4g}") for value in pair] for name, pair in choice.errors.items()}
+    spent = core_seconds() - begin
+    note("corrected where it pays", choice.potential, spent, chosen=choice.chosen, held_out=held_out)
     return found
 
 

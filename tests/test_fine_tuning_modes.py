@@ -42,6 +42,25 @@ def differing(a: MacePotential, b: MacePotential) -> set[str]:
     }
 
 
+@pytest.mark.slow
+def test_lora_changes_linear_maps_by_matrices_of_low_rank(tmp_path: Path, potential: MacePotential) -> None:
+    labelled = emt_labelled(rattled(8, seed=0))
+    tune = FineTuning(FineTuningSettings(mode="lora", lora_rank=1, **QUICK))
+    tuned = tune(potential, labelled, [], seed=0, workdir=tmp_path / "w")
+    moved = differing(potential, tuned)
+    # mace adapts linear maps and radial networks; the symmetric contractions stay.
+    assert moved
+    assert all(".linear" in name or "conv_tp_weights" in name or "skip_tp" in name for name in moved)
+    before, after = dict(potential.model.named_parameters()), dict(tuned.model.named_parameters())
+    networks = [name for name in moved if "conv_tp_weights" in name]
+    assert networks
+    for name in networks:
+        change = (after[name] - before[name]).detach().double().numpy()
+        singular = np.linalg.svd(change, compute_uv=False)
+        assert singular[1] < 1e-3 * singular[0]  # rank 1, but for the rounding of float32 weights
+    assert settings_of(tmp_path / "w")["mode"] == "lora"
+
+
 @pytest.mark.parametrize(
     "freeze",
     [
@@ -307,5 +326,8 @@ def test_shifts_that_nearly_cancel_the_energies_lose_no_digits() -> None:
 
 def test_replay_takes_one_loss_only() -> None:
     assert FineTuningSettings(mode="replay").loss == "universal"
+    assert FineTuningSettings(mode="lora").lora_rank == 4
+    with pytest.raises(ValueError, match="lora_rank has no effect"):
+        FineTuningSettings(lora_rank=4)
     with pytest.raises(ValueError, match="mode replay trains with the loss universal"):
         FineTuningSettings(mode="replay", loss="weighted")

@@ -23,7 +23,7 @@ import surveyor
 from surveyor.campaign import Plan, Stopping, run
 from surveyor.errors import PotentialError
 from surveyor.features import ForceTangent, Tangent
-from surveyor.learner.choice import choose_correction
+from surveyor.learner.choice import UNTRAINED, choose_correction
 from surveyor.learner.potential import TangentPotential, fit_tangent
 from surveyor.learner.regression import Regression
 from surveyor.learner.settings import TangentSettings
@@ -397,6 +397,24 @@ def test_a_correction_that_brings_nothing_is_not_kept(pair: tuple[Potential, Pot
     assert choice.chosen == "none"
     assert choice.potential is pair[0]
     assert set(choice.errors) == {"none", "energies", "energies and forces"}
+
+
+def test_the_pretrained_potential_wins_where_a_training_spoilt_it(pair: tuple[Potential, Potential]) -> None:
+    start, other = pair
+    structures = labelled(start, 40, seed=43)
+    for atoms, label in zip(structures, other.predict(structures), strict=True):
+        atoms.info["REF_energy"] += 0.05 * label.energy
+        atoms.arrays["REF_forces"] += 0.05 * label.forces
+    spoilt = copy.deepcopy(start)
+    with torch.no_grad():
+        for parameter in spoilt.model.parameters():  # type: ignore[attr-defined]
+            parameter.zero_()
+    choice = choose_correction(spoilt, structures[:28], structures[28:], SETTINGS, pretrained=start)
+    assert choice.chosen == UNTRAINED
+    assert isinstance(choice.potential, TangentPotential)
+    assert choice.potential.base is start
+    assert choice.errors[UNTRAINED] < choice.errors["none"]
+    assert "on the pretrained potential" in str(choice)
 
 
 def test_groups_and_too_few_of_them(pair: tuple[Potential, Potential]) -> None:

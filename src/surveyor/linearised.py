@@ -170,7 +170,8 @@ class _Spectrum:
             for part in np.array_split(block, 1 + block.size * size * len(self.square) // PRODUCTS):
                 own = self.along[part]  # (structures, size, k)
                 products = own[:, :, None, :] * own[:, None, :, :]
-                smooth = (products.reshape(-1, len(damping)) @ damping).reshape(-1, size, size, len(noises))
+                flat = products.reshape(len(part) * size * size, len(damping))
+                smooth = (flat @ damping).reshape(-1, size, size, len(noises))
                 rest = np.eye(size) - np.moveaxis(smooth, -1, 1)  # (structures, noises, size, size)
                 first = self.free[part[:, 0]]
                 rest[:, :, 0, 0] -= np.einsum("bk,bk->b", first, first)[:, None]

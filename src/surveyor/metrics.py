@@ -13,6 +13,12 @@ from surveyor.structures.composition import element_offsets, elements_of, shares
 from surveyor.structures.labels import labels_of
 from surveyor.types import Float64Array, Potential
 
+MIN_HELD_OUT = 3
+"""Held-out structures, or groups of them, below which no potential is told apart from another."""
+
+SURE = 2.0
+"""Standard errors by which a gain must lie above zero."""
+
 
 @dataclass(frozen=True, eq=False)
 class Errors:
@@ -84,3 +90,29 @@ def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
         energy_each=1e3 * np.abs(energy),
         force_each=1e3 * np.array([np.abs(difference).mean() for difference in force]),
     )
+
+
+def enough_held_out(structures: Sequence[Atoms]) -> bool:
+    """Whether they can tell one potential from another."""
+    return len(set(_groups(structures))) >= MIN_HELD_OUT
+
+
+def pays(before: Errors, after: Errors, structures: Sequence[Atoms]) -> bool:
+    """Whether errors of held-out structures fell by more than chance between groups of them.
+
+        d_g = mean over group g of  e_E / ē_E + e_F / ē_F,   after minus before (ē: means before)
+
+    It does if the mean of d over groups lies more than `SURE` of its standard errors below zero. Groups are
+    the `reaction` in info, where every structure names one, and single structures otherwise.
+    """
+    change = np.zeros(len(structures))
+    for old, new in ((before.energy_each, after.energy_each), (before.force_each, after.force_each)):
+        change += (new - old) / max(float(old.mean()), np.finfo(np.float64).tiny)
+    groups = np.array(_groups(structures))
+    means = np.array([change[groups == name].mean() for name in np.unique(groups)])
+    return bool(means.mean() < -SURE * means.std(ddof=1) / np.sqrt(len(means)))
+
+
+def _groups(structures: Sequence[Atoms]) -> list[str]:
+    named = [str(atoms.info.get("reaction", "")) for atoms in structures]
+    return named if all(named) else [str(number) for number in range(len(structures))]

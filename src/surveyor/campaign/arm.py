@@ -172,7 +172,10 @@ class Arm:
 
         with self.stage(number, "tangent correction"):
             origin = f"{tuned.family}:{folder / MODEL}"
-            choice = choose_correction(tuned, train, valid, self.plan.correction, origin=origin)
+            start = self.plan.potential
+            choice = choose_correction(
+                tuned, train, valid, self.plan.correction, origin=origin, pretrained=start
+            )
         save_correction(choice, folder)
         return choice.potential
 

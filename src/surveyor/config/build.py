@@ -22,6 +22,7 @@ from surveyor.config.schema import (
     LabelConfig,
     ManualSettings,
     SelectionConfig,
+    TrainingConfig,
 )
 from surveyor.errors import ConfigError, notice
 from surveyor.features import registry as maps
@@ -35,13 +36,14 @@ from surveyor.labelling import (
 )
 from surveyor.labelling.engines import AnyEngine
 from surveyor.labelling.manual import ManualLabeller
+from surveyor.learner.settings import TangentSettings
 from surveyor.potentials.opening import beside
 from surveyor.registry import check_name
 from surveyor.selection import Given, Shortlist, make_rule
 from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
-from surveyor.training import CommandTrainer
+from surveyor.training import CommandTrainer, trainer_for
 from surveyor.types import Labeller, Potential, Selector, Trainer
 
 
@@ -111,8 +113,7 @@ def build_plan(config: CampaignConfig) -> Plan:
         SurveyorError: a file or the potential cannot be used.
     """
     from surveyor.potentials import open_potential
-    from surveyor.potentials.base import Differentiable, Shiftable, require
-    from surveyor.potentials.parameters import parameter_names
+    from surveyor.potentials.base import Shiftable, require
 
     potential = open_potential(config.model, config.device, head=config.head)
     start = _labelled(config.start, potential)
@@ -125,9 +126,6 @@ def build_plan(config: CampaignConfig) -> Plan:
     training = config.training
     if start.structures:
         require(potential, Shiftable, "start: its energies are compared once references are fitted to them")
-    if training.correction is not None:
-        model = require(potential, Differentiable, "training: correction").model
-        parameter_names(model, training.correction.parameters)
     threads = training.threads or os.cpu_count() or 1
     seen = (pool, start.structures, test.structures, target)
     return Plan(
@@ -150,10 +148,29 @@ def build_plan(config: CampaignConfig) -> Plan:
         label_rules=config.labels,
         training_cores=threads,
         valid_fraction=training.valid_fraction,
-        correction=training.correction,
+        correction=_correction(training, potential),
         device=config.device,
         seed=config.seed,
     )
+
+
+def _correction(training: TrainingConfig, potential: Potential) -> TangentSettings | None:
+    """What was asked for; without a word a correction is tried wherever the potential can have one.
+
+    Raises:
+        PotentialError: one was asked for, and the potential cannot have it.
+    """
+    from surveyor.potentials.base import Differentiable, require
+    from surveyor.potentials.parameters import parameter_names
+
+    asked = training.correction
+    if asked is None and training.quality != "quick" and isinstance(potential, Differentiable):
+        asked = TangentSettings()
+    if not asked:
+        return None
+    model = require(potential, Differentiable, "training: correction").model
+    parameter_names(model, asked.parameters)
+    return asked
 
 
 def _trainer(config: CampaignConfig, potential: Potential, replay: Sequence[Atoms]) -> Trainer:
@@ -163,7 +180,7 @@ def _trainer(config: CampaignConfig, potential: Potential, replay: Sequence[Atom
     training = config.training
     if training.command is None:
         what_for = "a campaign without training: command"
-        return require(potential, Trainable, what_for).trainer(training, replay)
+        return trainer_for(require(potential, Trainable, what_for), training, replay)
     threads = training.threads or os.cpu_count() or 1
     return CommandTrainer(training.command, potential.family, device=config.device, threads=threads)
 

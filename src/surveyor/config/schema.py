@@ -61,20 +61,21 @@ class ManualSettings(Settings):
 class TrainingConfig(FineTuningSettings):
     """How the potential is fine-tuned in every round: by its family's own trainer, or by a program.
 
-    `command` is a `TrainingProgram`, or only the list of its `command`. With `correction` (`tangent`, or its
-    `TangentSettings`) a tangent correction is tried after each training, and kept where held-out labels gain.
+    `command` is a `TrainingProgram`, or only the list of its `command`. A tangent correction is tried after
+    each training, and kept where held-out labels gain, unless `correction` is false or quality is quick;
+    tangent, or its `TangentSettings`, asks for one whatever the quality.
     """
 
     start: Literal["pretrained", "continued"] = "pretrained"
     replay: Path | None = None
     valid_fraction: float = Field(default=0.1, ge=0, lt=1)
     command: TrainingProgram | None = None
-    correction: TangentSettings | None = None
+    correction: TangentSettings | Literal[False] | None = None
 
     @field_validator("correction", mode="before")
     @classmethod
     def _correction_by_name(cls, content: Any) -> Any:
-        return {} if content == "tangent" else content
+        return {} if content in ("tangent", True) else content
 
     @field_validator("command", mode="before")
     @classmethod

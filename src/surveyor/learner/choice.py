@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from ase import Atoms
 
-from surveyor.learner.potential import TangentPotential, correction, force_tangent, labelled_rows
+from surveyor.learner.potential import (
+    TangentPotential,
+    correction,
+    fit_tangent,
+    force_tangent,
+    labelled_rows,
+)
 from surveyor.learner.settings import TangentSettings
-from surveyor.metrics import Errors, errors
+from surveyor.metrics import enough_held_out, errors, pays
 from surveyor.types import Potential
 
-MIN_HELD_OUT = 3
-"""Held-out structures, or groups of them, below which nothing is told apart: the potential stays as it is."""
+UNTRAINED = "energies and forces, on the pretrained potential"
 
-SURE = 2.0
-"""Standard errors by which a gain must lie above zero."""
-
-KINDS = {"energies": False, "energies and forces": True}
-"""What a correction learns from, the simpler first → with forces?"""
+KINDS = {"energies": False, "energies and forces": True, UNTRAINED: True}
+"""What a correction learns from, in the order in which they are tried → with forces?"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Choice:
 
     | variable  | meaning                                                                | unit            |
     |-----------|------------------------------------------------------------------------|-----------------|
-    | potential | the base, or the base with a correction that has seen the held-out labels as well |      |
+    | potential | the base, or a potential with a correction that has seen the held-out labels as well |   |
     | chosen    | `none`, or a key of `KINDS`                                            |                 |
     | held_out  | number of structures that judged                                       |                 |
     | errors    | candidate → mean errors of energies and forces on them                 | meV/atom, meV/Å |
@@ -43,7 +44,7 @@ class Choice:
     def __str__(self) -> str:
         if not self.errors:
             return f"no tangent correction: {self.held_out} held-out structures are too few to judge one"
-        kind = self.chosen if self.chosen != "none" else list(KINDS)[-1]
+        kind = self.chosen if self.chosen != "none" else "energies and forces"
         energy, force = self.errors[kind]
         alone, alone_force = self.errors["none"]
         return (
@@ -60,13 +61,12 @@ def choose_correction(
     settings: TangentSettings,
     *,
     origin: str | None = None,
+    pretrained: Potential | None = None,
 ) -> Choice:
     """Correct a potential where held-out structures gain by it; a tie goes to the simpler.
 
-        d_g = mean over group g of  e_E / ē_E + e_F / ē_F,   after minus before (ē: means before)
-
-    A candidate replaces the simpler one before it if the mean of d over groups lies more than `SURE` of its
-    standard errors below zero. Groups are the `reaction` in info, where every held-out structure names one.
+    A candidate replaces the simpler one before it if it `pays`: by more than chance between the groups of
+    held-out structures.
 
     Args:
         base: the potential, trained on `train`.
@@ -74,37 +74,37 @@ def choose_correction(
         held_out: what judges; neither the base nor the correction has learnt from it.
         settings: of the tangent rows.
         origin: what the base was opened from; see `TangentPotential`.
+        pretrained: what the base was trained from, where that is a candidate too: with few labels its tangent
+            features may be worth more than a training.
 
     Raises:
         PotentialError: the base is not `Differentiable`.
         StructureError: a structure has no labels.
     """
-    groups = _groups(held_out)
-    if len(set(groups)) < MIN_HELD_OUT:
+    if not enough_held_out(held_out):
         return Choice(base, "none", len(held_out), {})
     best, chosen, before = base, "none", errors(base, held_out)
     found = {"none": (before.energy_mae, before.force_mae)}
-    rows = labelled_rows(force_tangent(base, settings), train)
-    for name, forces in KINDS.items():
-        candidate = correction(base, rows if forces else rows.of_energies(), settings, origin=origin)
+    for name, candidate in _candidates(base, train, settings, origin, pretrained):
         after = errors(candidate, held_out)
         found[name] = (after.energy_mae, after.force_mae)
-        if _pays(before, after, groups):
+        if pays(before, after, held_out):
             best, chosen, before = candidate, name, after
     if isinstance(best, TangentPotential):
         best = best.with_labels(held_out, forces=KINDS[chosen])
     return Choice(best, chosen, len(held_out), found)
 
 
-def _groups(structures: Sequence[Atoms]) -> list[str]:
-    named = [str(atoms.info.get("reaction", "")) for atoms in structures]
-    return named if all(named) else [str(number) for number in range(len(structures))]
-
-
-def _pays(before: Errors, after: Errors, groups: Sequence[str]) -> bool:
-    """Whether the change of the errors is more than chance between groups."""
-    change = np.zeros(len(groups))
-    for old, new in ((before.energy_each, after.energy_each), (before.force_each, after.force_each)):
-        change += (new - old) / max(float(old.mean()), np.finfo(np.float64).tiny)
-    means = np.array([change[[g == name for g in groups]].mean() for name in sorted(set(groups))])
-    return bool(means.mean() < -SURE * means.std(ddof=1) / np.sqrt(len(means)))
+def _candidates(
+    base: Potential,
+    train: Sequence[Atoms],
+    settings: TangentSettings,
+    origin: str | None,
+    pretrained: Potential | None,
+) -> Iterator[tuple[str, TangentPotential]]:
+    rows = labelled_rows(force_tangent(base, settings), train)
+    for name in ("energies", "energies and forces"):
+        seen = rows if KINDS[name] else rows.of_energies()
+        yield name, correction(base, seen, settings, origin=origin)
+    if pretrained is not None:
+        yield UNTRAINED, fit_tangent(pretrained, train, settings)

@@ -8,15 +8,23 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from surveyor.settings import Settings
 
+Quality = Literal["quick", "standard", "best"]
+
+STAGES: dict[Quality, tuple[int, ...]] = {"quick": (1,), "standard": (1, 3), "best": (1, 3, 12)}
+"""Lengths of the trainings that a quality allows, in `updates`; each goes on from what came of the last."""
+
 
 class FineTuningSettings(Settings):
     """How a potential is fine-tuned.
 
     | field          | meaning                                                                | unit |
     |----------------|------------------------------------------------------------------------|------|
-    | mode           | naive, frozen (lower parts stay) or replay (of pretraining structures) |      |
+    | quality        | how often it may go on, see `STAGES`: for as long as held-out labels gain |   |
+    | mode           | naive, frozen (lower parts stay), lora (changes of low rank) or replay |      |
     | freeze         | with frozen, up to which part; by default the interactions             |      |
-    | updates        | gradient steps, whatever the number of labels                          |      |
+    | lora_rank      | with lora, rank of the changes                                         |      |
+    | updates        | gradient steps of the first training                                   |      |
+    | time_limit     | no training is begun that would go beyond it                           | s    |
     | batch_size     | structures a step                                                      |      |
     | learning_rate  | of the first step (Adam); decays exponentially                         |      |
     | decay          | last learning rate as a share of the first                             |      |
@@ -24,15 +32,20 @@ class FineTuningSettings(Settings):
     | energy_weight  | weight of the energy term of the loss                                  |      |
     | forces_weight  | weight of the force term of the loss                                   |      |
     | ema_decay      | of the exponential moving average of the weights                       |      |
+    | weight_decay   | of the linear maps (Adam)                                              |      |
+    | clip_grad      | largest norm of the gradient                                           |      |
     | threads        | CPU threads; None takes all cores                                      |      |
 
     Raises:
         ValueError: a setting that would have no effect.
     """
 
-    mode: Literal["naive", "frozen", "replay"] = "naive"
+    quality: Quality = "standard"
+    mode: Literal["naive", "frozen", "lora", "replay"] = "naive"
     freeze: Literal["embedding", "interactions", "products"] | None = None
+    lora_rank: PositiveInt | None = None
     updates: PositiveInt = 1000
+    time_limit: PositiveFloat | None = None
     batch_size: PositiveInt = 4
     learning_rate: PositiveFloat = 5e-3
     decay: float = Field(default=0.05, gt=0, le=1)
@@ -40,15 +53,21 @@ class FineTuningSettings(Settings):
     energy_weight: PositiveFloat = 3.0
     forces_weight: PositiveFloat = 1.0
     ema_decay: float = Field(default=0.99, gt=0, lt=1)
+    weight_decay: float = Field(default=5e-7, ge=0)
+    clip_grad: PositiveFloat = 10.0
     threads: PositiveInt | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_mode(cls, content: Any) -> Any:
-        of_mode = {"replay": {"loss": "universal"}, "frozen": {"freeze": "interactions"}}
-        if not isinstance(content, dict) or content.get("mode") not in ("replay", "frozen"):
+        of_mode: dict[str, dict[str, Any]] = {
+            "replay": {"loss": "universal"},
+            "frozen": {"freeze": "interactions"},
+            "lora": {"lora_rank": 4, "learning_rate": 1e-2},
+        }
+        if not isinstance(content, dict):
             return content
-        return {**of_mode[content["mode"]], **content}
+        return {**of_mode.get(content.get("mode", ""), {}), **content}
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> FineTuningSettings:
@@ -56,4 +75,6 @@ class FineTuningSettings(Settings):
             raise ValueError("mode replay trains with the loss universal, whatever loss says")
         if self.mode != "frozen" and self.freeze is not None:
             raise ValueError("freeze has no effect without mode: frozen")
+        if self.mode != "lora" and self.lora_rank is not None:
+            raise ValueError("lora_rank has no effect without mode: lora")
         return self

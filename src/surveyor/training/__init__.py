@@ -1,5 +1,6 @@
-"""Training by programs of one's own; the trainers of the families belong to the families."""
+"""Training by programs of one's own, and for as long as it pays; the trainers belong to the families."""
 
 from surveyor.training.command import CommandTrainer, TrainingProgram
+from surveyor.training.lengthening import Lengthening, trainer_for
 
-__all__ = ["CommandTrainer", "TrainingProgram"]
+__all__ = ["CommandTrainer", "Lengthening", "TrainingProgram", "trainer_for"]

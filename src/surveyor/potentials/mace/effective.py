@@ -153,6 +153,11 @@ def check_effective(
     _check_references(wanted, run)
     _check_freezing(wanted, run)
     _check_steps(options, wanted, run)
+    if wanted.lora != (f"Injecting LoRA layers with rank={wanted.lora_rank}" in run.text):
+        raise TrainingError(
+            f"the trainer {'left the LoRA adapters out' if wanted.lora else 'trained LoRA adapters'}",
+            expected=f"lora={wanted.lora}, of rank {wanted.lora_rank}",
+        )
     asked_heads = wanted.foundation_model and options.get("multiheads_finetuning") in (True, "True", "true")
     if asked_heads and "Using multiheads finetuning mode" not in run.text:
         raise TrainingError(

@@ -26,9 +26,6 @@ from surveyor.structures.labels import STRESS_KEY, labels_of
 from surveyor.structures.writing import atomic_write, write_structures
 from surveyor.types import Potential
 
-EVALUATIONS = 25
-"""Validations during a training: often enough to catch the best epoch, seldom enough to cost little."""
-
 SETTINGS_NAME = "settings.json"
 """The effective settings, in the working folder."""
 
@@ -40,7 +37,8 @@ class FineTuning:
     """Trainer: pretrained weights and labelled structures in, a better potential out.
 
     Per-element reference energies are re-fitted to the training labels first, or those that are given; the
-    potential keeps all its elements, and the weights of the best validation loss win. What the trainer really
+    potential keeps all its elements, and the weights of the last epoch win unless those of the first
+    validate better. What the trainer really
     did is checked against what it was told, and left in `workdir/settings.json`.
 
     Args:
@@ -144,6 +142,12 @@ class FineTuning:
         alone: dict[str, object] = {"multiheads_finetuning": False}
         if settings.freeze is not None:
             alone["freeze"] = FREEZE[settings.freeze]
+        if settings.mode == "lora":
+            alone |= {
+                "lora": True,
+                "lora_rank": settings.lora_rank,
+                "lora_alpha": float(settings.lora_rank or 1),
+            }
         return Mix(replayed=0, repeats=1), alone
 
     def _check(
@@ -177,7 +181,6 @@ class FineTuning:
         settings = self.settings
         batch_size = min(settings.batch_size, n_epoch)  # mace drops an incomplete batch
         epochs = max(1, math.ceil(settings.updates / (n_epoch // batch_size)))
-        interval = max(1, epochs // EVALUATIONS)
         return {
             "name": "potential",
             "seed": seed,
@@ -198,10 +201,14 @@ class FineTuning:
             "lr_scheduler_gamma": settings.decay ** (1 / epochs),
             "ema": True,
             "ema_decay": settings.ema_decay,
+            "weight_decay": settings.weight_decay,
+            "clip_grad": settings.clip_grad,
             "batch_size": batch_size,
             "valid_batch_size": 16,
             "max_num_epochs": epochs,
-            "eval_interval": interval,
+            # mace keeps the best validation: of the first epoch and of the last. In between few structures
+            # would choose by chance, and mostly one of before the rate had fallen.
+            "eval_interval": max(1, epochs - 1),
             "patience": epochs,
             "default_dtype": start.dtype,
             "device": start.device.type,

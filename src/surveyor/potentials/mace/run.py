@@ -30,6 +30,12 @@ _ARCHITECTURE = (
     "MLP_irreps", "radial_MLP", "radial_type", "num_radial_basis", "num_cutoff_basis", "pair_repulsion",
     "distance_transform", "interaction", "interaction_first", "gate", "avg_num_neighbors",
 )  # fmt: skip
+# glibc would hand every freed tensor back to the system, and take it again, page by page, at the next step.
+_MALLOC = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**32),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
 _SET_HERE = ("h", "help", "config", "work_dir", "model_dir", "log_dir", "checkpoints_dir", "results_dir")
 _STAGE_TWO = tuple(
     f"{prefix}_{name}"
@@ -189,7 +195,7 @@ def _run_child(
     flags: Sequence[str], workdir: Path, threads: int, on_line: Callable[[str], None] | None
 ) -> tuple[int, list[str]]:
     """Exit code and last lines of the trainer; it is ended whenever this function is left early."""
-    environment = dict(os.environ)
+    environment = _MALLOC | dict(os.environ)
     environment |= dict.fromkeys(THREADS, str(threads))
     # The working directory leaves sys.path, so that a file there cannot shadow a module.
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "MPLBACKEND": "Agg"}

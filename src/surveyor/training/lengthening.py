@@ -1,0 +1,111 @@
+"""Training that goes on for as long as held-out labels gain by it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from surveyor.metrics import Errors, enough_held_out, errors, pays
+from surveyor.potentials.base import Trainable
+from surveyor.potentials.fine_tuning import STAGES, FineTuningSettings
+from surveyor.structures.writing import atomic_write
+from surveyor.types import Potential, Trainer
+
+SETTINGS = "settings.json"
+
+
+class Lengthening:
+    """Trainer: a short training, and longer ones that each go on from what the one before made.
+
+    A longer one is begun while the last one lowered the errors of the held-out structures by more than chance
+    (`surveyor.metrics.pays`), and while it is expected to end before the time limit. Its result is kept if it
+    lowers them in the same way: a tie goes to the shorter training. Held-out structures that are too few to
+    tell anything apart leave it at the first.
+
+    Args:
+        stages: trainers with their number of steps, in their order.
+        time_limit: of all stages together, s.
+    """
+
+    def __init__(self, stages: Sequence[tuple[int, Trainer]], time_limit: float | None = None) -> None:
+        self.stages = stages
+        self.time_limit = time_limit
+
+    def __call__(
+        self,
+        start: Potential,
+        train: Sequence[Atoms],
+        valid: Sequence[Atoms],
+        *,
+        seed: int,
+        workdir: Path,
+        references: Mapping[int, float] | None = None,
+    ) -> Potential:
+        if workdir.is_symlink():
+            workdir.unlink()
+        shutil.rmtree(workdir, ignore_errors=True)
+        best, before, kept = start, None, 0
+        done: list[dict[str, Any]] = []
+        begin = time.perf_counter()
+        for number, (updates, trainer) in enumerate(self.stages, start=1):
+            if before is not None and not self._goes_on(begin, done, updates):
+                break
+            started = time.perf_counter()
+            tuned = trainer(
+                best, train, valid, seed=seed, workdir=workdir / str(number), references=references
+            )
+            seconds = time.perf_counter() - started
+            after = errors(tuned, valid) if valid else None
+            done.append({"updates": updates, "seconds": seconds, **_numbers(after)})
+            if before is not None and after is not None and not pays(before, after, valid):
+                break
+            best, before, kept = tuned, after, number
+            if not enough_held_out(valid):
+                break
+        _keep(workdir, kept, done)
+        return best
+
+    def _goes_on(self, begin: float, done: Sequence[Mapping[str, Any]], updates: int) -> bool:
+        if self.time_limit is None:
+            return True
+        expected = float(done[-1]["seconds"]) * updates / int(done[-1]["updates"])
+        return time.perf_counter() - begin + expected <= self.time_limit
+
+
+def trainer_for(potential: Trainable, settings: FineTuningSettings, replay: Sequence[Atoms] = ()) -> Trainer:
+    """The family's trainer, as often as the quality allows."""
+    lengths = [factor * settings.updates for factor in STAGES[settings.quality]]
+    if len(lengths) == 1:
+        return potential.trainer(settings, replay)
+    of_length = (settings.model_copy(update={"updates": updates}) for updates in lengths)
+    trainers = [potential.trainer(each, replay) for each in of_length]
+    return Lengthening(list(zip(lengths, trainers, strict=True)), settings.time_limit)
+
+
+def _numbers(found: Errors | None) -> dict[str, float]:
+    return {} if found is None else {"energy_mae": found.energy_mae, "force_mae": found.force_mae}
+
+
+def _keep(workdir: Path, kept: int, done: Sequence[Mapping[str, Any]]) -> None:
+    """The settings of the stage that is kept, where its trainer wrote them, and what each stage came to."""
+    own = workdir / str(kept) / SETTINGS
+    settings = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
+    settings["updates_in_all"] = sum(stage["updates"] for stage in done[:kept])
+    for number, stage in enumerate(done, start=1):
+        came = "kept" if number <= kept else "no gain, not kept"
+        errors_of = (
+            f", held-out errors {stage['energy_mae']:.1f} meV/atom and {stage['force_mae']:.0f} meV/Å"
+            if "energy_mae" in stage
+            else ""
+        )
+        settings[f"stage_{number}"] = (
+            f"{stage['updates']} updates, {stage['seconds']:.0f} s{errors_of}: {came}"
+        )
+    text = json.dumps(settings, indent=1, allow_nan=False)
+    atomic_write(workdir / SETTINGS, lambda file: file.write(f"{text}\n"))
