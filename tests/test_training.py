@@ -56,7 +56,11 @@ def trained(potential: MacePotential, labelled: list[Atoms], workdir: Path) -> P
 
 def test_fine_tuning_lowers_the_errors(tmp_path: Path, potential: MacePotential) -> None:
     labelled = emt_labelled(rattled(8, seed=0, names=("H2O", "NH3")))
-    after = errors(trained(potential, labelled, tmp_path / "a"), labelled)
+    tuned = trained(potential, labelled, tmp_path / "a")
+    # What is fixed in the start is no parameter of what came of it.
+    names = [[name for name, _ in each.model.named_parameters()] for each in (potential, tuned)]  # type: ignore[attr-defined]
+    assert names[0] == names[1]
+    after = errors(tuned, labelled)
     assert after.force_mae < 0.7 * errors(potential, labelled).force_mae
 
 

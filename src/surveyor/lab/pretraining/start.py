@@ -11,6 +11,7 @@ from mace.tools.scripts_utils import extract_config_mace_model
 from surveyor.errors import ConfigError, PotentialError
 from surveyor.lab.pretraining.recipe import Recipe
 from surveyor.potentials.mace.loading import load_module
+from surveyor.potentials.mace.weights import fix_again
 from surveyor.structures.writing import whole_file
 
 
@@ -54,12 +55,8 @@ def check_start(recipe: Recipe) -> None:
 
 
 def into_start(start: Path, made: Path) -> None:
-    """Put the trained weights into the start's own module.
-
-    mace builds a foundation model anew and turns the frequencies of its radial basis, which it does not
-    train, into parameters; tangent features would then have columns for them.
-    """
-    module = load_module(start, "cpu")
-    module.load_state_dict(load_module(made, "cpu").state_dict())
+    """Leave in a trained model no more parameters than the start has; see `fix_again`."""
+    module = load_module(made, "cpu")
+    fix_again(load_module(start, "cpu"), module)
     with whole_file(made) as file:
         torch.save(module, file)

@@ -18,7 +18,7 @@ from surveyor.potentials.mace.effective import TrainerRun, effective_settings
 from surveyor.potentials.mace.potential import MacePotential
 from surveyor.potentials.mace.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out_head, write_replay
 from surveyor.potentials.mace.run import run_mace_trainer
-from surveyor.potentials.mace.weights import PARTS, check_moved, check_references, moved_weights
+from surveyor.potentials.mace.weights import PARTS, check_moved, check_references, fix_again, moved_weights
 from surveyor.potentials.references import refit_reference_energies, shifts_to
 from surveyor.structures.identity import with_state
 from surveyor.structures.label_keys import is_isolated_atom, without_acting_keys
@@ -112,6 +112,7 @@ class FineTuning:
             if self.settings.mode == "replay"
             else MacePotential.load(path, device=device)
         )
+        fix_again(start.model, tuned.model)
         settings = {
             **self._check(start, tuned, energies),
             "references": "isolated atoms" if references else "fitted to the labels",

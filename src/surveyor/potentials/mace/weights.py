@@ -54,6 +54,21 @@ def moved_weights(start: MacePotential, tuned: MacePotential) -> Moved:
     return Moved(sum(parts.values()), start.n_parameters, parts)
 
 
+def fix_again(start: torch.nn.Module, tuned: torch.nn.Module) -> None:
+    """Make buffers of the parameters that are buffers in the start, in place.
+
+    mace builds a foundation model anew and turns the frequencies of its radial basis, which it does not
+    train, into parameters: tangent features would have columns for them, each by a backward pass of its own.
+    """
+    parameters = {name for name, _ in start.named_parameters()}
+    for name, parameter in list(tuned.named_parameters()):
+        if name not in parameters:
+            path, _, leaf = name.rpartition(".")
+            module = tuned.get_submodule(path)
+            delattr(module, leaf)
+            module.register_buffer(leaf, parameter.detach())
+
+
 def check_moved(moved: Moved, frozen: Sequence[str], model: MacePotential) -> None:
     """Frozen parts must be bit-identical to the start, all others must have moved.
 
