@@ -144,7 +144,7 @@ def test_keys_of_the_training_section(tmp_path: Path, model_file: Path) -> None:
     )
     assert replayed.training.loss == "universal"
     assert replayed.training.replay == tmp_path / "generic.extxyz"
-    assert len(build_plan(replayed).trainer.replay) == 10  # type: ignore[attr-defined]
+    assert len(build_plan(replayed).trainer.stages[-1][1].replay) == 10  # type: ignore[attr-defined]
     frozen = load_campaign(config_file(tmp_path, model_file, training={"mode": "frozen"}))
     assert frozen.training.freeze == "interactions"
     for training, message in (
