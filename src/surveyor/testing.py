@@ -21,11 +21,10 @@ from numpy.typing import ArrayLike
 from surveyor.errors import PotentialError, SurveyorError
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.features.probes import directions
-from surveyor.potentials import open_potential
 from surveyor.potentials.base import Atomic, Differentiable, Layered, Shiftable
 from surveyor.potentials.gradients import gradients_of
 from surveyor.potentials.loop import energy_gradients, force_gradients
-from surveyor.potentials.opening import suffix_of
+from surveyor.potentials.opening import open_alike, suffix_of
 from surveyor.potentials.parameters import parameter_names
 from surveyor.types import Labels, Potential
 
@@ -156,9 +155,9 @@ def inputs(potential: Potential, structures: Sequence[Atoms]) -> None:
 def files(potential: Potential, structures: Sequence[Atoms]) -> None:
     """What is saved is opened by the family again, as the same potential."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"saved{suffix_of(potential.family)}"
+        path = Path(folder) / f"saved{suffix_of(potential)}"
         potential.save(path)
-        again = open_potential(f"{potential.family}:{path}", _device(potential))
+        again = open_alike(potential, path, _device(potential))
         if again.fingerprint != potential.fingerprint:
             raise PotentialError(
                 f"fingerprint {again.fingerprint[:12]} after opening",

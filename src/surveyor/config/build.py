@@ -26,7 +26,6 @@ from surveyor.config.schema import (
 from surveyor.errors import ConfigError, notice
 from surveyor.features import registry as maps
 from surveyor.features.soap import occurring
-from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import (
     CalculatorSpec,
     Engine,
@@ -42,7 +41,7 @@ from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
 from surveyor.training import CommandTrainer
-from surveyor.types import Labeller, Potential, Selector, Trainer
+from surveyor.types import Labeller, Potential, Selector, StorableFeatureMap, Trainer
 
 
 def build_features(
@@ -114,7 +113,7 @@ def build_plan(config: CampaignConfig) -> Plan:
     from surveyor.potentials.base import Differentiable, Shiftable, require
     from surveyor.potentials.parameters import parameter_names
 
-    potential = open_potential(config.model, config.device, head=config.head)
+    potential = open_potential(config.model, config.device, head=config.head, python=config.python)
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
     pool = StructureFile(config.pool, potential.elements)
@@ -165,7 +164,7 @@ def _trainer(config: CampaignConfig, potential: Potential, replay: Sequence[Atom
         what_for = "a campaign without training: command"
         return require(potential, Trainable, what_for).trainer(training, replay)
     threads = training.threads or os.cpu_count() or 1
-    return CommandTrainer(training.command, potential.family, device=config.device, threads=threads)
+    return CommandTrainer(training.command, potential, device=config.device, threads=threads)
 
 
 def _paths(config: CampaignConfig) -> dict[str, Path]:

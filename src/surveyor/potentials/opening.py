@@ -50,6 +50,7 @@ def open_potential(
     dtype: Literal["float32", "float64"] | None = None,
     *,
     head: str | None = None,
+    python: str | Path | None = None,
 ) -> Potential:
     """Open a pretrained potential.
 
@@ -63,6 +64,8 @@ def open_potential(
         device: `"cpu"`, `"cuda"`, …; None takes a GPU where there is one.
         dtype: None keeps the dtype that the model was saved with.
         head: which head of a multi-head model; None takes the only one, or the one named "default".
+        python: path of the Python of another environment, whose families open it, in a process there;
+            None: this environment.
 
     Raises:
         PotentialError: no such file, name or family, not a potential, an unusable device or dtype, or no
@@ -70,15 +73,36 @@ def open_potential(
     """
     if dtype not in (None, "float32", "float64"):
         raise PotentialError(f"dtype {dtype!r}", expected="float32 or float64")
+    if python is not None:
+        from surveyor.potentials.elsewhere.potential import open_elsewhere
+
+        return open_elsewhere(python, str(source), device, dtype, head)
     name, what = _family_of(str(source))
     family = _loaded(name)
     with _importing(name):
         return family.open(what, device=device, dtype=dtype, head=head)
 
 
-def suffix_of(family: str) -> str:
-    """Ending of the files that a family saves."""
-    return next(iter(_loaded(family).suffixes))
+def open_alike(potential: Potential, path: Path, device: str | None = None) -> Potential:
+    """A file of a potential's family, opened where that potential runs.
+
+    Raises:
+        PotentialError: as of `open_potential`.
+    """
+    from surveyor.potentials.base import Remote
+
+    if isinstance(potential, Remote):
+        return potential.opened(path, device)
+    return open_potential(f"{potential.family}:{path}", device)
+
+
+def suffix_of(potential: Potential) -> str:
+    """Ending of the files that the potential's family saves."""
+    from surveyor.potentials.base import Remote
+
+    if isinstance(potential, Remote):
+        return potential.suffix
+    return next(iter(_loaded(potential.family).suffixes))
 
 
 def _family_of(source: str) -> tuple[str, str]:
