@@ -137,7 +137,8 @@ def main() -> None:
     questions, answers = _streams()
     server = Server()
     try:
-        write(answers, Message({"protocol": PROTOCOL, "surveyor": version("surveyor")}))
+        hello = {"protocol": PROTOCOL, "surveyor": version("surveyor"), "pid": os.getpid()}
+        write(answers, Message(hello))
         while (question := read(questions)) is not None:
             write(answers, server.answer(question))
     except BrokenPipeError:

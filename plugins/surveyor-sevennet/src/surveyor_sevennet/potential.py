@@ -49,10 +49,10 @@ class SevenNetPotential:
     """A SevenNet model, opened for prediction and for its representation.
 
     Of its parameters those count that sevenn trains by default, without the frequencies of the radial basis;
-    the others are buffers.
+    `load` makes buffers of the others.
 
     Args:
-        model: as sevenn builds it.
+        model: as sevenn builds it, without gradients.
         config: that its checkpoint holds.
         head: modality of a model that has several.
 
@@ -69,13 +69,6 @@ class SevenNetPotential:
         self.model = model.eval()
         self.head = self._chosen(head)
         self._forces = model._modules.pop(FORCES, None)
-        for name, parameter in list(model.named_parameters()):
-            if name == FREQUENCIES or not (parameter.requires_grad or "." not in name):
-                module, _, own = name.rpartition(".")
-                owner = model.get_submodule(module)
-                del owner._parameters[own]
-                owner.register_buffer(own, parameter.detach())
-        model.requires_grad_(False)
         types = dict(sorted(model.type_map.items()))
         self.elements = tuple(types)
         self._types = torch.tensor(list(types.values()))
@@ -118,7 +111,13 @@ class SevenNetPotential:
                 f"{source} cannot be opened as a SevenNet model: {type(error).__name__}: {error}",
                 expected=f"a checkpoint of sevenn {sevenn.__version__} or older, and a device that exists",
             ) from error
-        return cls(model, checkpoint.config, head)
+        for name, parameter in list(model.named_parameters()):
+            if name == FREQUENCIES or not parameter.requires_grad:
+                path, _, own = name.rpartition(".")
+                owner = model.get_submodule(path)
+                del owner._parameters[own]
+                owner.register_buffer(own, parameter.detach())
+        return cls(model.requires_grad_(False), checkpoint.config, head)
 
     def __repr__(self) -> str:
         what = f"{len(self.elements)} elements; cutoff {self.model.cutoff:g} Å"
@@ -169,19 +168,18 @@ class SevenNetPotential:
 
     def with_reference_shifts(self, shifts: Mapping[int, float]) -> SevenNetPotential:
         """A copy whose atomic energies are shifted by so many eV each; the forces stay the same."""
-        found = copy.deepcopy(self)
-        found.__dict__.pop("fingerprint", None)
-        scaling = found.model.rescale_atomic_energy
+        kinds, config = self.model.type_map, dict(self.config)
+        scaling = copy.deepcopy(self.model.rescale_atomic_energy)
         if isinstance(scaling, Rescale):
-            kinds = found.model.type_map
             scaling = SpeciesWiseRescale.from_mappers(scaling.get_shift(), scaling.get_scale(), kinds)
             scaling.requires_grad_(False).to(self.device, self.dtype)
-            found.model.replace_module("rescale_atomic_energy", scaling)
-            found.config |= {keys.SHIFT: scaling.get_shift(), keys.SCALE: scaling.get_scale()}
-        own = scaling.shift if scaling.shift.ndim == 1 else scaling.shift[found.model.modal_map[self.head]]
+            config |= {keys.SHIFT: scaling.get_shift(), keys.SCALE: scaling.get_scale()}
+        own = scaling.shift if scaling.shift.ndim == 1 else scaling.shift[self.model.modal_map[self.head]]
         for z, shift in shifts.items():
-            own[found.model.type_map[z]] += shift
-        return found
+            own[kinds[z]] += shift
+        model = copy.copy(self.model)  # all other modules are shared: they are only read
+        model._modules = {**self.model._modules, "rescale_atomic_energy": scaling, FORCES: self._forces}
+        return SevenNetPotential(model, config, self.head)
 
     # ---- what the features see --------------------------------------------------------------------
 

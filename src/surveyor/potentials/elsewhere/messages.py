@@ -105,20 +105,18 @@ def packed(structures: Sequence[Atoms]) -> dict[str, NDArray[Any]]:
 
 def unpacked(arrays: Arrays) -> list[Atoms]:
     """The structures that `packed` was given."""
-    ends = np.cumsum(arrays["counts"])[:-1]
-    numbers, positions = np.split(arrays["numbers"], ends), np.split(arrays["positions"], ends)
-    return [
-        Atoms(z, r, cell=cell, pbc=pbc != 0, info={CHARGE_KEYS[0]: int(charge), SPIN_KEYS[0]: int(spin)})
-        for z, r, cell, pbc, charge, spin in zip(
-            numbers,
-            positions,
-            arrays["cells"],
-            arrays["pbc"],
-            arrays["charges"],
-            arrays["spins"],
-            strict=True,
+    found = []
+    for number, (stop, count) in enumerate(zip(np.cumsum(arrays["counts"]), arrays["counts"], strict=True)):
+        atoms = Atoms(
+            arrays["numbers"][stop - count : stop],
+            arrays["positions"][stop - count : stop],
+            cell=arrays["cells"][number],
+            pbc=arrays["pbc"][number] != 0,
         )
-    ]
+        atoms.info[CHARGE_KEYS[0]] = int(arrays["charges"][number])
+        atoms.info[SPIN_KEYS[0]] = int(arrays["spins"][number])
+        found.append(atoms)
+    return found
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

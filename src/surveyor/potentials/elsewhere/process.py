@@ -55,6 +55,7 @@ class Process:
         )
         self._finalizer = weakref.finalize(self, _end, self._process, self._printed)
         hello = self._answer().said
+        self._pid = int(hello.get("pid", 0))
         if (there := hello.get("surveyor")) != (here := version("surveyor")) or hello["protocol"] != PROTOCOL:
             self._finalizer()
             raise PotentialError(
@@ -62,6 +63,11 @@ class Process:
                 expected="the same version in both",
                 todo=f"install it there: {self.python} -m pip install surveyor=={here}",
             )
+
+    @property
+    def pid(self) -> int:
+        """Of the process that answers."""
+        return self._pid
 
     def ask(self, question: Message) -> Message:
         """The answer to a question.
