@@ -22,7 +22,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from ase import Atoms
-from torch.autograd import forward_ad
 
 from surveyor.errors import PotentialError, notice
 from surveyor.potentials.base import Batch, Differentiable
@@ -146,17 +145,15 @@ class _Kinds:
         return None
 
     def _sound(self, rule: Whole, call: Call) -> bool:
-        """Whether a rule can be applied to a call, can be differentiated, and fills parameters exactly."""
+        """Whether a rule can be applied to a call, and fills parameters exactly."""
         tensors = [value for value in (*call.inputs, call.output) if isinstance(value, torch.Tensor)]
         if len(tensors) < len(call.inputs) + 1 or not tensors[-1].is_floating_point():
             return False
         *inputs, output = tensors
         try:
-            if not rule.holds(self.rows, tuple(inputs), output):
-                return False
-            with forward_ad.dual_level():
-                dual = forward_ad.make_dual(output, output)  # type: ignore[no-untyped-call]
-                return all(map(self._fills, rule.blocks(self.rows, tuple(inputs), dual)))
+            return rule.holds(self.rows, tuple(inputs), output) and all(
+                map(self._fills, rule.blocks(self.rows, tuple(inputs), output))
+            )
         except Exception:  # whatever stands in the way, and that can be anything: the next rule, or the loop
             return False
 
