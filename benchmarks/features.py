@@ -1,6 +1,7 @@
 """Seconds a structure of energies, forces and features, on one device, in one run.
 
 python benchmarks/features.py --json benchmarks/results/features.json
+python benchmarks/features.py --model chgnet:0.3.0 --json benchmarks/results/features-chgnet.json
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from mace import modules
 
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.potentials import open_potential
+from surveyor.potentials.base import Layered
 from surveyor.potentials.batches import batches
 from surveyor.potentials.loop import energy_gradients
 from surveyor.potentials.mace import MacePotential
-from surveyor.potentials.opening import builtin_path
 from surveyor.potentials.parameters import parameter_names
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
@@ -86,9 +87,7 @@ def seconds(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
     return times
 
 
-def measure(
-    potential: MacePotential, structures: Sequence[Atoms], repeats: int, dim: int
-) -> dict[str, object]:
+def measure(potential: Layered, structures: Sequence[Atoms], repeats: int, dim: int) -> dict[str, object]:
     """All tasks for one potential."""
     names = parameter_names(potential.model)
     activations, tangent = Activations(potential), Tangent(potential, dim=dim)
@@ -102,7 +101,11 @@ def measure(
 
     def energy_and_forces() -> None:
         for _, batch in batches(potential, structures):
-            potential.model(batch.inputs, compute_force=True)["forces"].cpu()
+            if isinstance(potential, MacePotential):
+                potential.model(batch.inputs, compute_force=True)["forces"].cpu()
+            else:
+                positions = batch.positions.requires_grad_(True)
+                torch.autograd.grad(potential.energies(batch).sum(), positions)[0].cpu()
 
     found = seconds(
         {
@@ -126,9 +129,9 @@ def measure(
     best = {name: min(times) / len(structures) for name, times in found.items()}
     return {
         "model": repr(potential),
-        "parameters": potential.n_parameters,
+        "parameters": sum(parameter.numel() for parameter in potential.model.parameters()),
         "device": str(potential.device),
-        "dtype": potential.dtype,
+        "dtype": str(next(potential.model.parameters()).dtype).removeprefix("torch."),
         "structures": len(structures),
         "atoms": float(np.mean([len(atoms) for atoms in structures])),
         "dim": dim,
@@ -144,6 +147,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="of any family; by default the built-in and a larger random MACE")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--structures", type=int, default=48)
@@ -153,11 +157,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     structures = geometries(options.structures)
-    small = (
-        open_potential("builtin", dtype="float32", device=options.device)
-        if builtin_path().is_file()
-        else random_mace(32, 0)
-    )
+    if options.model:
+        potentials = [open_potential(options.model, dtype="float32", device=options.device)]
+    else:
+        potentials = [open_potential("builtin", dtype="float32", device=options.device), random_mace(64, 1)]
     gpu = torch.cuda.get_device_name() if options.device.startswith("cuda") else None
     report: dict[str, object] = {
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
@@ -174,7 +177,7 @@ def main() -> None:
         "repeats": options.repeats,
     }
     results = []
-    for potential in (small, random_mace(64, 1)):
+    for potential in potentials:
         potential.model.to(options.device)
         results.append(measure(potential, structures, options.repeats, options.dim))
         for key, value in results[-1].items():

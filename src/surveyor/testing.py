@@ -28,8 +28,8 @@ from surveyor.potentials.opening import open_alike, suffix_of
 from surveyor.potentials.parameters import parameter_names
 from surveyor.types import Labels, Potential
 
-STEP = 1e-2
-"""Å, of finite differences of fourth order."""
+STEPS = {True: 1e-3, False: 1e-2}
+"""Å, of finite differences of fourth order: in double precision, and in single, whose rounding is larger."""
 
 
 def check_potential(potential: Potential, structures: Sequence[Atoms]) -> tuple[str, ...]:
@@ -107,16 +107,17 @@ def predictions(potential: Potential, structures: Sequence[Atoms]) -> None:
 
 def slopes(potential: Potential, structures: Sequence[Atoms]) -> None:
     """Forces are the negative slopes of energies, by finite differences along random directions."""
+    step = STEPS[_precision(potential) < 1e-10]
     for number, (atoms, labels) in enumerate(zip(structures, potential.predict(structures), strict=True)):
         for v in directions(len(atoms), 2, number):
             moved = []
             for steps in (1, -1, 2, -2):
                 trial = atoms.copy()
-                trial.positions += steps * STEP * v
+                trial.positions += steps * step * v
                 moved.append(trial)
             plus, minus, plus2, minus2 = (label.energy for label in potential.predict(moved))
-            slope = (8 * (plus - minus) - (plus2 - minus2)) / (12 * STEP)
-            rounding = 4 * _precision(potential) * max(1.0, abs(labels.energy)) / STEP
+            slope = (8 * (plus - minus) - (plus2 - minus2)) / (12 * step)
+            rounding = 4 * _precision(potential) * max(1.0, abs(labels.energy)) / step
             _close(
                 f"structure {number}: force along a direction and slope of the energy",
                 (labels.forces * v).sum(), -slope,

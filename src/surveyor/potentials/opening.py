@@ -154,10 +154,13 @@ def _nothing(source: str, where: str, expected: str) -> PotentialError:
 
 
 def _family_of_file(path: Path, known: Iterable[str]) -> str:
-    """The family whose files end like this one; where none does, the only one that publishes potentials."""
+    """The family whose files end like this one; where none does, the only one that publishes potentials.
+
+    Of the families that come with Surveyor only the built-in potential's may have files of any ending.
+    """
     endings = {name: _suffixes(name) for name in known}
     claims = [name for name, own in endings.items() if path.name.endswith(own)]
-    claims = claims or [name for name in known if _names(name)] or list(endings)
+    claims = claims or [name for name in known if _any_ending(name) and _names(name)] or list(endings)
     if len(claims) == 1:
         return claims[0]
     raise PotentialError(
@@ -165,6 +168,10 @@ def _family_of_file(path: Path, known: Iterable[str]) -> str:
         expected="a file of " + ", ".join(f"{name} ({', '.join(endings[name])})" for name in claims),
         todo=f"name the family: {claims[0]}:{path}",
     )
+
+
+def _any_ending(family: str) -> bool:
+    return family == BUILTIN_FAMILY or not families()[family].value.startswith("surveyor.")
 
 
 def _suffixes(family: str) -> tuple[str, ...]:
@@ -206,8 +213,11 @@ def _importing(family: str) -> Iterator[None]:
 
 
 def _unimportable(family: str, error: BaseException) -> PotentialError:
+    ours = families()[family].value.startswith("surveyor.potentials.")
     return PotentialError(
         f"the family {family!r} of potentials cannot be imported: {error}",
         expected=f"the packages that {families()[family].value} needs",
-        todo="install what is missing, or uninstall the package that announces the family",
+        todo=f"pip install 'surveyor[{family}]'"
+        if ours
+        else "install what is missing, or uninstall the package that announces the family",
     )
