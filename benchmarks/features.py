@@ -7,36 +7,38 @@ python benchmarks/features.py --model chgnet:0.3.0 --json benchmarks/results/fea
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import mace  # noqa: F401  (before e3nn: it lets e3nn read its constants under torch ≥ 2.6)
 import numpy as np
 import torch
 from ase import Atoms
 from ase.io import read
-from e3nn import o3
-from mace import modules
 
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.potentials import open_potential
 from surveyor.potentials.base import Layered
 from surveyor.potentials.batches import batches
 from surveyor.potentials.loop import energy_gradients
-from surveyor.potentials.mace import MacePotential
 from surveyor.potentials.parameters import parameter_names
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
 
 
-def random_mace(channels: int, max_L: int, cutoff: float = 5.0) -> MacePotential:
+def random_mace(channels: int, max_L: int, cutoff: float = 5.0) -> Layered:
     """A MACE with fresh float32 weights: correlation 3, max_ell 3, radial layers of 64, elements HCNO."""
+    from mace import modules  # before e3nn: it lets e3nn read its constants under torch ≥ 2.6
+
+    from e3nn import o3  # isort: skip
+    from surveyor.potentials.mace import MacePotential
+
     torch.manual_seed(0)
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     model = modules.ScaleShiftMACE(
@@ -71,6 +73,15 @@ def geometries(count: int) -> list[Atoms]:
     return [chosen[i] for i in sorted(rng.choice(len(chosen), count, replace=False))]
 
 
+def versions(*packages: str) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def seconds(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Times of each task; the tasks take turns, so that a busy spell of the machine hits all alike."""
     for task in tasks.values():  # TorchScript compiles in the first calls
@@ -101,7 +112,7 @@ def measure(potential: Layered, structures: Sequence[Atoms], repeats: int, dim: 
 
     def energy_and_forces() -> None:
         for _, batch in batches(potential, structures):
-            if isinstance(potential, MacePotential):
+            if potential.family == "mace":
                 potential.model(batch.inputs, compute_force=True)["forces"].cpu()
             else:
                 positions = batch.positions.requires_grad_(True)
@@ -172,7 +183,7 @@ def main() -> None:
             "threads": options.threads,
             "gpu": gpu,
         },
-        "versions": {name: version(name) for name in ("surveyor", "torch", "mace-torch", "e3nn", "numpy")},
+        "versions": versions("surveyor", "torch", "mace-torch", "sevenn", "e3nn", "numpy"),
         "unit": "seconds a structure, median of the repeats, tasks in turn; _best: least times",
         "repeats": options.repeats,
     }

@@ -24,6 +24,7 @@ from sevenn.util import load_checkpoint
 from surveyor.errors import PotentialError
 from surveyor.potentials.base import Batch, Dtype, Layer
 from surveyor.potentials.graphs import build_graph
+from surveyor.potentials.models import as_buffers, usable_device
 from surveyor.potentials.prediction import PotentialCalculator, fingerprint_of, predictions
 from surveyor.potentials.taps import Rule
 from surveyor.structures.writing import whole_file
@@ -32,8 +33,9 @@ from surveyor.types import Labels
 FORCES = "force_output"
 """sevenn's last module, which differentiates; Surveyor does that itself."""
 
-FREQUENCIES = "edge_embedding.basis_function.coeffs"
-"""Eight numbers that carry 71 % of the tangent kernel's trace on molecules, and make it worse."""
+NO_WEIGHTS = r"basis_function\.coeffs$|\.(shift|scale|denominator)$"
+"""Reference energies and scales; and the eight frequencies of the radial basis, which carry 71 % of the trace
+of the tangent kernel on molecules and make it worse."""
 
 ARCHITECTURE = (
     keys.CUTOFF,
@@ -48,8 +50,7 @@ ARCHITECTURE = (
 class SevenNetPotential:
     """A SevenNet model, opened for prediction and for its representation.
 
-    Of its parameters those count that sevenn trains by default, without the frequencies of the radial basis;
-    `load` makes buffers of the others.
+    Of its parameters those count that are weights; `load` makes buffers of the others.
 
     Args:
         model: as sevenn builds it, without gradients.
@@ -104,19 +105,15 @@ class SevenNetPotential:
             kinds = {value.dtype for value in weights.values()}
             if torch.float64 in kinds:  # saved by Surveyor: sevenn knows float32 alone
                 model.double().load_state_dict(weights)
-            place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model.to(place, getattr(torch, dtype) if dtype else None)
+            model.to(usable_device(device), getattr(torch, dtype) if dtype else None)
+        except PotentialError:
+            raise
         except Exception as error:  # of whatever torch and sevenn make of it
             raise PotentialError(
                 f"{source} cannot be opened as a SevenNet model: {type(error).__name__}: {error}",
-                expected=f"a checkpoint of sevenn {sevenn.__version__} or older, and a device that exists",
+                expected=f"a checkpoint of sevenn {sevenn.__version__} or older",
             ) from error
-        for name, parameter in list(model.named_parameters()):
-            if name == FREQUENCIES or not parameter.requires_grad:
-                path, _, own = name.rpartition(".")
-                owner = model.get_submodule(path)
-                del owner._parameters[own]
-                owner.register_buffer(own, parameter.detach())
+        as_buffers(model, NO_WEIGHTS)
         return cls(model.requires_grad_(False), checkpoint.config, head)
 
     def __repr__(self) -> str:
