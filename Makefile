@@ -5,7 +5,10 @@ BIN    := $(VENV)/bin
 # One thread a process: the models are small, and processes share the cores better than threads do.
 ONE    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: install demo test test-slow test-browser test-chaos test-fuzz test-engines test-slurm lint clean
+# Environments of families that cannot share one with mace-torch.
+ENVS   ?= envs
+
+.PHONY: install demo test test-slow test-browser test-chaos test-fuzz test-engines test-slurm test-families lint clean
 
 install: $(VENV)/core.stamp
 
@@ -14,7 +17,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/core.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mace]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/core.stamp
@@ -52,6 +55,17 @@ test-engines: $(VENV)/dev.stamp
 test-slurm: $(VENV)/dev.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[slurm]'
 	$(ONE) $(BIN)/python -m pytest -m slurm -s
+
+$(ENVS)/%/env.stamp: $(VENV)/bin/python pyproject.toml plugins/surveyor-%/pyproject.toml
+	$(BIN)/python -m venv $(ENVS)/$*
+	$(ENVS)/$*/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(torch|pytest)==' constraints.txt) \
+	  -e . -e plugins/surveyor-$*
+	touch $@
+
+# The plug-ins' own tests, each in its environment; then campaigns with them, which takes some minutes.
+test-families: $(VENV)/dev.stamp $(ENVS)/sevennet/env.stamp
+	cd plugins/surveyor-sevennet && $(ONE) $(abspath $(ENVS))/sevennet/bin/python -m pytest
+	$(ONE) SURVEYOR_ENVS=$(abspath $(ENVS)) $(BIN)/python -m pytest -m families -s
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -1,41 +1,44 @@
 """Seconds a structure of energies, forces and features, on one device, in one run.
 
 python benchmarks/features.py --json benchmarks/results/features.json
+python benchmarks/features.py --model chgnet:0.3.0 --json benchmarks/results/features-chgnet.json
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import mace  # noqa: F401  (before e3nn: it lets e3nn read its constants under torch ≥ 2.6)
 import numpy as np
 import torch
 from ase import Atoms
 from ase.io import read
-from e3nn import o3
-from mace import modules
 
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.potentials import open_potential
+from surveyor.potentials.base import Layered
 from surveyor.potentials.batches import batches
 from surveyor.potentials.loop import energy_gradients
-from surveyor.potentials.mace import MacePotential
-from surveyor.potentials.opening import builtin_path
 from surveyor.potentials.parameters import parameter_names
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "rdb7-geometries.extxyz"
 
 
-def random_mace(channels: int, max_L: int, cutoff: float = 5.0) -> MacePotential:
+def random_mace(channels: int, max_L: int, cutoff: float = 5.0) -> Layered:
     """A MACE with fresh float32 weights: correlation 3, max_ell 3, radial layers of 64, elements HCNO."""
+    from mace import modules  # before e3nn: it lets e3nn read its constants under torch ≥ 2.6
+
+    from e3nn import o3  # isort: skip
+    from surveyor.potentials.mace import MacePotential
+
     torch.manual_seed(0)
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
     model = modules.ScaleShiftMACE(
@@ -70,6 +73,15 @@ def geometries(count: int) -> list[Atoms]:
     return [chosen[i] for i in sorted(rng.choice(len(chosen), count, replace=False))]
 
 
+def versions(*packages: str) -> dict[str, str]:
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def seconds(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Times of each task; the tasks take turns, so that a busy spell of the machine hits all alike."""
     for task in tasks.values():  # TorchScript compiles in the first calls
@@ -86,9 +98,7 @@ def seconds(tasks: dict[str, Callable[[], object]], repeats: int) -> dict[str, l
     return times
 
 
-def measure(
-    potential: MacePotential, structures: Sequence[Atoms], repeats: int, dim: int
-) -> dict[str, object]:
+def measure(potential: Layered, structures: Sequence[Atoms], repeats: int, dim: int) -> dict[str, object]:
     """All tasks for one potential."""
     names = parameter_names(potential.model)
     activations, tangent = Activations(potential), Tangent(potential, dim=dim)
@@ -102,7 +112,11 @@ def measure(
 
     def energy_and_forces() -> None:
         for _, batch in batches(potential, structures):
-            potential.model(batch.inputs, compute_force=True)["forces"].cpu()
+            if potential.family == "mace":
+                potential.model(batch.inputs, compute_force=True)["forces"].cpu()
+            else:
+                positions = batch.positions.requires_grad_(True)
+                torch.autograd.grad(potential.energies(batch).sum(), positions)[0].cpu()
 
     found = seconds(
         {
@@ -126,9 +140,9 @@ def measure(
     best = {name: min(times) / len(structures) for name, times in found.items()}
     return {
         "model": repr(potential),
-        "parameters": potential.n_parameters,
+        "parameters": sum(parameter.numel() for parameter in potential.model.parameters()),
         "device": str(potential.device),
-        "dtype": potential.dtype,
+        "dtype": str(next(potential.model.parameters()).dtype).removeprefix("torch."),
         "structures": len(structures),
         "atoms": float(np.mean([len(atoms) for atoms in structures])),
         "dim": dim,
@@ -144,6 +158,7 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="of any family; by default the built-in and a larger random MACE")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--structures", type=int, default=48)
@@ -153,11 +168,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     structures = geometries(options.structures)
-    small = (
-        open_potential("builtin", dtype="float32", device=options.device)
-        if builtin_path().is_file()
-        else random_mace(32, 0)
-    )
+    if options.model:
+        potentials = [open_potential(options.model, dtype="float32", device=options.device)]
+    else:
+        potentials = [open_potential("builtin", dtype="float32", device=options.device), random_mace(64, 1)]
     gpu = torch.cuda.get_device_name() if options.device.startswith("cuda") else None
     report: dict[str, object] = {
         "command": " ".join([Path(sys.executable).name, *sys.argv]),
@@ -169,12 +183,12 @@ def main() -> None:
             "threads": options.threads,
             "gpu": gpu,
         },
-        "versions": {name: version(name) for name in ("surveyor", "torch", "mace-torch", "e3nn", "numpy")},
+        "versions": versions("surveyor", "torch", "mace-torch", "sevenn", "e3nn", "numpy"),
         "unit": "seconds a structure, median of the repeats, tasks in turn; _best: least times",
         "repeats": options.repeats,
     }
     results = []
-    for potential in (small, random_mace(64, 1)):
+    for potential in potentials:
         potential.model.to(options.device)
         results.append(measure(potential, structures, options.repeats, options.dim))
         for key, value in results[-1].items():

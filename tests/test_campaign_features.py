@@ -17,9 +17,8 @@ from surveyor.campaign.extending import extend
 from surveyor.campaign.records import read_picks
 from surveyor.errors import CampaignError, FeatureError, Notice, said
 from surveyor.features import Tangent
-from surveyor.features.store import StorableFeatureMap
 from surveyor.structures import structure_id, write_structures
-from surveyor.types import Features
+from surveyor.types import Features, StorableFeatureMap
 from test_campaign_inputs import begun, old, one_round, plan_of, template  # noqa: F401
 
 

@@ -56,8 +56,8 @@ def program(mood: Path, **changes: Any) -> dict[str, Any]:
 def trained(
     mood: Path, workdir: Path, train: list[Atoms], references: dict[int, float] | None = None, **changes: Any
 ) -> Potential:
-    trainer = CommandTrainer(TrainingProgram(**program(mood, **changes)), "toy")
     start = surveyor.open_potential("toy:small")
+    trainer = CommandTrainer(TrainingProgram(**program(mood, **changes)), start)
     return trainer(start, train, train[:2], seed=3, workdir=workdir, references=references)
 
 

@@ -22,7 +22,7 @@ from surveyor.config import (
 from surveyor.disagreement import UNITS, check_quantity, disagreement, shared_elements
 from surveyor.errors import FeatureError, SelectionError, notice
 from surveyor.features.registry import FEATURES, takes
-from surveyor.features.store import IN_MEMORY, StorableFeatureMap, open_store
+from surveyor.features.store import IN_MEMORY, open_store
 from surveyor.metrics import residuals
 from surveyor.picked import Picked, marked_structures, note_noise_floor
 from surveyor.posterior import check_noise
@@ -32,7 +32,14 @@ from surveyor.selection import RULES
 from surveyor.structures import StructureFile, check_elements, structure_id, validate
 from surveyor.structures.copies import copies_left_out
 from surveyor.structures.labels import has_labels
-from surveyor.types import FeatureMap, Features, FloatArray, Potential, StructureSource
+from surveyor.types import (
+    FeatureMap,
+    Features,
+    FloatArray,
+    Potential,
+    StorableFeatureMap,
+    StructureSource,
+)
 
 
 def select(
@@ -54,6 +61,7 @@ def select(
     noise: float = 1e-4,
     seed: int = 0,
     device: str | None = None,
+    python: str | Path | None = None,
     forecast: int = 0,
     progress: Progress | None = None,
 ) -> Picked:
@@ -77,6 +85,8 @@ def select(
         dim: sketch size of tangent features.
         noise: λ of the posterior, as a share of the pool's mean squared feature norm.
         seed: of sketch and random draws.
+        device: on which the potentials are opened; None takes a GPU where there is one.
+        python: of another environment, in which the potentials are opened; None: this one.
         forecast: how many labels to look ahead; the result is in `batch.forecast`. 0: no forecast.
 
     Where `labelled` holds 20 or more structures with labels, uncertainties are calibrated to meV/atom and
@@ -88,8 +98,8 @@ def select(
     """
     _check_arguments(features, rule, target, n, noise, cost, budget, len(committee), committee_on)
     progress = progress or Silent()
-    potential = _opened(model, device) if takes(features, "potential") else None
-    members = [_opened(source, device) for source in committee]
+    potential = _opened(model, device, python) if takes(features, "potential") else None
+    members = [_opened(source, device, python) for source in committee]
     candidates, known, aims = _structures(pool, labelled, target, potential, members)
     seen = [candidates] if store else [candidates, known or (), aims or ()]
     feature_map = build_features(potential, FeatureConfig(kind=features, dim=dim), seed, *seen)
@@ -112,12 +122,12 @@ def select(
     return Picked(marked_structures(candidates, batch, feature_map, marks), batch)
 
 
-def _opened(source: str | Path | Potential, device: str | None) -> Potential:
+def _opened(source: str | Path | Potential, device: str | None, python: str | Path | None) -> Potential:
     if not isinstance(source, str | Path):
         return source
     from surveyor.potentials import open_potential
 
-    return open_potential(source, device)
+    return open_potential(source, device, python=python)
 
 
 def _check_arguments(

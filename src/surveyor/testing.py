@@ -21,16 +21,15 @@ from numpy.typing import ArrayLike
 from surveyor.errors import PotentialError, SurveyorError
 from surveyor.features import Activations, ForceTangent, Tangent
 from surveyor.features.probes import directions
-from surveyor.potentials import open_potential
 from surveyor.potentials.base import Atomic, Differentiable, Layered, Shiftable
 from surveyor.potentials.gradients import gradients_of
 from surveyor.potentials.loop import energy_gradients, force_gradients
-from surveyor.potentials.opening import suffix_of
+from surveyor.potentials.opening import open_alike, suffix_of
 from surveyor.potentials.parameters import parameter_names
 from surveyor.types import Labels, Potential
 
-STEP = 1e-2
-"""Å, of finite differences of fourth order."""
+STEPS = {True: 1e-3, False: 1e-2}
+"""Å, of finite differences of fourth order: in double precision, and in single, whose rounding is larger."""
 
 
 def check_potential(potential: Potential, structures: Sequence[Atoms]) -> tuple[str, ...]:
@@ -108,16 +107,17 @@ def predictions(potential: Potential, structures: Sequence[Atoms]) -> None:
 
 def slopes(potential: Potential, structures: Sequence[Atoms]) -> None:
     """Forces are the negative slopes of energies, by finite differences along random directions."""
+    step = STEPS[_precision(potential) < 1e-10]
     for number, (atoms, labels) in enumerate(zip(structures, potential.predict(structures), strict=True)):
         for v in directions(len(atoms), 2, number):
             moved = []
             for steps in (1, -1, 2, -2):
                 trial = atoms.copy()
-                trial.positions += steps * STEP * v
+                trial.positions += steps * step * v
                 moved.append(trial)
             plus, minus, plus2, minus2 = (label.energy for label in potential.predict(moved))
-            slope = (8 * (plus - minus) - (plus2 - minus2)) / (12 * STEP)
-            rounding = 4 * _precision(potential) * max(1.0, abs(labels.energy)) / STEP
+            slope = (8 * (plus - minus) - (plus2 - minus2)) / (12 * step)
+            rounding = 4 * _precision(potential) * max(1.0, abs(labels.energy)) / step
             _close(
                 f"structure {number}: force along a direction and slope of the energy",
                 (labels.forces * v).sum(), -slope,
@@ -156,9 +156,9 @@ def inputs(potential: Potential, structures: Sequence[Atoms]) -> None:
 def files(potential: Potential, structures: Sequence[Atoms]) -> None:
     """What is saved is opened by the family again, as the same potential."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"saved{suffix_of(potential.family)}"
+        path = Path(folder) / f"saved{suffix_of(potential)}"
         potential.save(path)
-        again = open_potential(f"{potential.family}:{path}", _device(potential))
+        again = open_alike(potential, path, _device(potential))
         if again.fingerprint != potential.fingerprint:
             raise PotentialError(
                 f"fingerprint {again.fingerprint[:12]} after opening",

@@ -234,6 +234,13 @@ class FeatureMap(Protocol):
     def __call__(self, structures: Sequence[Atoms]) -> Features: ...
 
 
+class StorableFeatureMap(FeatureMap, Protocol):
+    """A feature map that can say what its rows depend on, besides the structures."""
+
+    @property
+    def settings(self) -> Mapping[str, object]: ...
+
+
 class Selector(Protocol):
     """A rule that picks k structures of the pool, given those already labelled.
 

@@ -9,17 +9,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ase import Atoms
 
 from surveyor.acquisition import Featurised
 from surveyor.errors import notice
 from surveyor.structures.writing import write_error
-from surveyor.types import Features
-
-if TYPE_CHECKING:
-    from surveyor.features.store import StorableFeatureMap
+from surveyor.types import Features, StorableFeatureMap
 
 FOLDER = "features"
 BLOCK = 512

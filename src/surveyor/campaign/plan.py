@@ -13,10 +13,9 @@ from surveyor.acquisition import Rule
 from surveyor.campaign.inputs import Source
 from surveyor.campaign.stopping import Stopping
 from surveyor.labelling.rules import LabelRules
-from surveyor.types import Potential, Trainer
+from surveyor.types import Potential, StorableFeatureMap, Trainer
 
 if TYPE_CHECKING:
-    from surveyor.features.store import StorableFeatureMap
     from surveyor.learner.settings import TangentSettings
 
 
@@ -75,9 +74,9 @@ class Plan:
 
     def open_potential(self, path: Path) -> Potential:
         """A potential that an earlier round saved, opened by the family of the pretrained one."""
-        from surveyor.potentials import open_potential
+        from surveyor.potentials.opening import open_alike
 
-        return open_potential(f"{self.potential.family}:{path}", self.device)
+        return open_alike(self.potential, path, self.device)
 
     @property
     def sources(self) -> dict[str, Source]:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from surveyor.cli.guard import guarded
-from surveyor.cli.options import Device
+from surveyor.cli.options import Device, Python
 from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def doctor(
         Path | None, typer.Option("--campaign", "-c", help="A campaign file, or a campaign's folder.")
     ] = None,
     device: Device = None,
+    python: Python = None,
     seed: Annotated[int, typer.Option(help="Of the sample of frames that the model predicts.")] = 0,
     time_limit: Annotated[
         float, typer.Option(help="Seconds that the campaign's calculator gets for one frame.", min=0.1)
@@ -66,7 +67,7 @@ def doctor(
         findings = list(
             examine(
                 make_progress(), data=data or (), test=test, campaign=campaign, model=model,
-                device=device, seed=seed, time_limit=time_limit,
+                device=device, python=python, seed=seed, time_limit=time_limit,
             )
         )  # fmt: skip
         failed = worst(findings) is Level.ERROR

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from surveyor.cli.guard import guarded
-from surveyor.cli.options import Device, FeatureKind, Model, SketchSize
+from surveyor.cli.options import Device, FeatureKind, Model, Python, SketchSize
 from surveyor.cli.progress import make_progress
 
 
@@ -21,6 +21,7 @@ def embed(
     dim: SketchSize = 512,
     seed: Annotated[int, typer.Option(help="Of the sketch.")] = 0,
     device: Device = None,
+    python: Python = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON: structures, dim, settings.")] = False,
 ) -> None:
     """Compute the features of a pool once, in bounded memory. The same command goes on after a kill.
@@ -34,7 +35,7 @@ def embed(
         from surveyor.potentials import open_potential
         from surveyor.structures import StructureFile
 
-        potential = open_potential(model, device) if takes(features, "potential") else None
+        potential = open_potential(model, device, python=python) if takes(features, "potential") else None
         structures = StructureFile(pool, None if potential is None else potential.elements)
         feature_map = build_features(potential, FeatureConfig(kind=features, dim=dim), seed, structures)
         progress = make_progress()

@@ -141,12 +141,14 @@ def _judge(batch: BatchFolder, campaign: Path | None, model: str | None) -> Judg
     from surveyor.potentials import open_potential
     from surveyor.potentials.opening import BUILTIN
 
+    python: Path | None = None
     if model is None and (campaign or batch.campaign) is not None:
         settings = load_campaign((campaign or batch.campaign or Path()) / "config.yaml")
-        model = settings.model if campaign is not None or not Path(settings.model).exists() else None
+        if campaign is not None or not (settings.python or Path(settings.model).exists()):
+            model, python = settings.model, settings.python
     source = model or BUILTIN
     name = "the built-in potential" if source == BUILTIN else source
-    return unit_judge(lambda: open_potential(source), name)
+    return unit_judge(lambda: open_potential(source, python=python), name)
 
 
 def _waiting(folder: Path) -> tuple[str, list[Any]]:

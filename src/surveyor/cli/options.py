@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,14 @@ Model = Annotated[
     str,
     typer.Option(
         "--model", "-m", help="builtin, a .model file that you trust, a MACE model name, or FAMILY:NAME."
+    ),
+]
+Python = Annotated[
+    Path | None,
+    typer.Option(
+        "--python",
+        help="The Python of another environment, whose families open the models.",
+        dir_okay=False,
     ),
 ]
 FeatureKind = Annotated[

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from surveyor.cli.guard import guarded
-from surveyor.cli.options import Device, FeatureKind, Model, Overwrite, SketchSize
+from surveyor.cli.options import Device, FeatureKind, Model, Overwrite, Python, SketchSize
 from surveyor.cli.picks import picks_json, print_forecast, print_picks
 from surveyor.cli.progress import make_progress
 
@@ -75,6 +75,7 @@ def select(
     noise: Noise = 1e-4,
     seed: Seed = 0,
     device: Device = None,
+    python: Python = None,
     output: Output = None,
     overwrite: Overwrite = False,
     forecast: Forecast = 0,
@@ -108,7 +109,7 @@ def select(
             features=features, rule=rule, target=target, store=store,
             committee=committee or (), committee_on=committee_on,
             cost=cost, budget=budget, shortlist=shortlist,
-            dim=dim, noise=noise, seed=seed, device=device, forecast=forecast,
+            dim=dim, noise=noise, seed=seed, device=device, python=python, forecast=forecast,
             progress=make_progress(),
         )  # fmt: skip
         if output is not None:

@@ -27,7 +27,6 @@ from surveyor.config.schema import (
 from surveyor.errors import ConfigError, notice
 from surveyor.features import registry as maps
 from surveyor.features.soap import occurring
-from surveyor.features.store import StorableFeatureMap
 from surveyor.labelling import (
     CalculatorSpec,
     Engine,
@@ -44,7 +43,7 @@ from surveyor.specs import validate
 from surveyor.structures import StructureFile
 from surveyor.structures.label_keys import LabelledFrames, read_labelled
 from surveyor.training import CommandTrainer, trainer_for
-from surveyor.types import Labeller, Potential, Selector, Trainer
+from surveyor.types import Labeller, Potential, Selector, StorableFeatureMap, Trainer
 
 
 def build_features(
@@ -115,7 +114,7 @@ def build_plan(config: CampaignConfig) -> Plan:
     from surveyor.potentials import open_potential
     from surveyor.potentials.base import Shiftable, require
 
-    potential = open_potential(config.model, config.device, head=config.head)
+    potential = open_potential(config.model, config.device, head=config.head, python=config.python)
     start = _labelled(config.start, potential)
     test = _labelled(config.test, potential)
     pool = StructureFile(config.pool, potential.elements)
@@ -182,7 +181,7 @@ def _trainer(config: CampaignConfig, potential: Potential, replay: Sequence[Atom
         what_for = "a campaign without training: command"
         return trainer_for(require(potential, Trainable, what_for), training, replay)
     threads = training.threads or os.cpu_count() or 1
-    return CommandTrainer(training.command, potential.family, device=config.device, threads=threads)
+    return CommandTrainer(training.command, potential, device=config.device, threads=threads)
 
 
 def _paths(config: CampaignConfig) -> dict[str, Path]:

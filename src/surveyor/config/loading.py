@@ -44,6 +44,8 @@ def load_campaign(path: Path) -> CampaignConfig:
     if config.training.replay is not None:
         replay = base / config.training.replay
         updates["training"] = config.training.model_copy(update={"replay": replay})
+    if config.python is not None:
+        updates["python"] = base / config.python.expanduser()  # not resolved: the link tells the environment
     family, _, file = config.model.partition(":")
     if (base / config.model).is_file():
         updates["model"] = str(base / config.model)

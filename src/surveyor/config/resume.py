@@ -27,6 +27,7 @@ MAY_CHANGE = (
     "training.threads",
     "training.command.time_limit",
     "device",
+    "python",
 )
 """Settings that change how far or how fast a campaign goes, not what it means."""
 
@@ -76,7 +77,7 @@ def keep_config(config: CampaignConfig, folder: Path) -> None:
     """
     check_config(config, folder)
     content = config.model_dump(mode="json")
-    for keys in (*((key,) for key in BY_CONTENT[:-1]), ("model",), ("training", "replay")):
+    for keys in (*((key,) for key in BY_CONTENT[:-1]), ("model",), ("python",), ("training", "replay")):
         section = content if len(keys) == 1 else content[keys[0]]
         section[keys[-1]] = _portable(section[keys[-1]], folder.resolve())
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -109,8 +109,19 @@ class ControlConfig(Settings):
         return {"rule": content} if isinstance(content, str) else content
 
 
+class ModelElsewhere(Settings):
+    """A potential by family and name, or file; `python` of the environment that opens it; null: this one."""
+
+    family: str
+    name: str
+    python: Path | None = None
+
+
 class CampaignConfig(Settings):
-    """A campaign file; relative paths start at the folder of the file."""
+    """A campaign file; relative paths start at the folder of the file.
+
+    `model` may be a `ModelElsewhere`, whose parts become `model: family:name` and `python`.
+    """
 
     pool: Path
     start: Path | None = None
@@ -118,6 +129,7 @@ class CampaignConfig(Settings):
     target: Path | None = None
     forgetting: Path | Literal[False] | None = None
     model: str = "builtin"
+    python: Path | None = None
     head: str | None = None
     device: str | None = None
     seed: int = Field(default=0, ge=0)
@@ -128,6 +140,14 @@ class CampaignConfig(Settings):
     training: TrainingConfig = TrainingConfig()
     stop: Stopping = Stopping()
     control: ControlConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _model_by_parts(cls, content: Any) -> Any:
+        if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+            return content
+        parts = ModelElsewhere.model_validate(content["model"])
+        return {"python": parts.python, **content, "model": f"{parts.family}:{parts.name}"}
 
     @model_validator(mode="after")
     def _comparable(self) -> CampaignConfig:

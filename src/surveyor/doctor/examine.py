@@ -26,6 +26,7 @@ def examine(
     campaign: Path | None = None,
     model: str | None = None,
     device: str | None = None,
+    python: Path | None = None,
     seed: int = 0,
     time_limit: float = 60.0,
 ) -> Iterator[Finding]:
@@ -36,6 +37,7 @@ def examine(
         test: labelled structures that errors are measured on.
         campaign: a campaign file, or the folder of a campaign.
         model: None takes the campaign's, or else the built-in potential.
+        python: of another environment that opens the model; None takes the campaign's with its model.
         seed: of the sample that is predicted.
         time_limit: seconds that the calculator gets for one frame.
     """
@@ -53,6 +55,7 @@ def examine(
             model,
             device or (config.device if config else None),
             head=config.head if config and model == config.model else None,
+            python=python or (config.python if config and model == config.model else None),
         )
     except PotentialError as problem:
         yield Finding(f"model {Path(model).name}", "opens", fault(problem))

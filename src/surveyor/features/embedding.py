@@ -20,13 +20,12 @@ from surveyor.features.store import (
     CHECKSUM,
     FORMAT,
     FeatureStore,
-    StorableFeatureMap,
     StoreError,
     checksum,
 )
 from surveyor.structures.identity import structure_id
 from surveyor.structures.writing import write_error
-from surveyor.types import Features
+from surveyor.types import Features, StorableFeatureMap
 
 
 def embed(

@@ -12,10 +12,10 @@ from surveyor.errors import ConfigError
 from surveyor.features.activations import Activations, ForceActivations
 from surveyor.features.forces import EnergyForceTangent, ForceTangent
 from surveyor.features.soap import Soap
-from surveyor.features.store import StorableFeatureMap
 from surveyor.features.tangent import Tangent
+from surveyor.potentials.base import Remote
 from surveyor.registry import Registry, check_name
-from surveyor.types import Potential
+from surveyor.types import Potential, StorableFeatureMap
 
 FEATURES: Registry[Callable[..., StorableFeatureMap]] = Registry(
     {
@@ -85,6 +85,9 @@ def make_features(
     if given.potential is None and takes(features, "potential"):
         raise ConfigError(f"features {features!r} without a potential", expected="a model")
     taken = {f.name: getattr(given, f.name) for f in fields(Given) if takes(features, f.name)}
+    if "potential" in taken and isinstance(given.potential, Remote):
+        del taken["potential"]
+        return given.potential.feature_map(features, taken, settings or {})
     try:
         return FEATURES[features](**taken, **(settings or {}))
     except (TypeError, ValueError) as error:

@@ -17,11 +17,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import zarr
-from ase import Atoms
 from numpy.typing import NDArray
 
 from surveyor.errors import FeatureError
@@ -38,16 +37,6 @@ UNREADABLE = (ValueError, RuntimeError, KeyError, TypeError, ArithmeticError)
 
 class StoreError(FeatureError):
     """A store that is damaged, or one of other features or of other structures."""
-
-
-class StorableFeatureMap(Protocol):
-    """A feature map that can say what its rows depend on."""
-
-    @property
-    def dim(self) -> int: ...
-    @property
-    def settings(self) -> Mapping[str, object]: ...
-    def __call__(self, structures: Sequence[Atoms]) -> Features: ...
 
 
 class FeatureStore:

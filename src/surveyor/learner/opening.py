@@ -108,7 +108,7 @@ def save(potential: TangentPotential, path: Path) -> None:
     own = _file_of(potential.origin)
     if potential.origin is None or own is not None:
         if own is None or own.parent.resolve() != path.parent.resolve():
-            own = path.with_name(f"{path.name.removesuffix(SUFFIX)}.base{suffix_of(potential.base.family)}")
+            own = path.with_name(f"{path.name.removesuffix(SUFFIX)}.base{suffix_of(potential.base)}")
             potential.base.save(own)
         base |= {"name": None, "file": own.name, "sha256": checksum(own)}
     about = {

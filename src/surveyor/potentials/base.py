@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -12,7 +13,7 @@ from ase import Atoms
 from surveyor.errors import PotentialError
 from surveyor.potentials.fine_tuning import FineTuningSettings
 from surveyor.potentials.taps import Rule
-from surveyor.types import Potential, Trainer
+from surveyor.types import Potential, StorableFeatureMap, Trainer
 
 Dtype = Literal["float32", "float64"]
 Capability = TypeVar("Capability")
@@ -121,6 +122,23 @@ class Redrawable(Potential, Protocol):
 
     def with_random_weights(self, seed: int) -> Potential:
         """A copy whose weights are drawn as before any training."""
+
+
+@runtime_checkable
+class Remote(Potential, Protocol):
+    """A potential in another environment: what needs its family, or its model, is done there."""
+
+    @property
+    def suffix(self) -> str:
+        """Ending of the files of its family."""
+
+    def opened(self, path: Path, device: str | None) -> Potential:
+        """A file of its family, opened there."""
+
+    def feature_map(
+        self, name: str, given: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> StorableFeatureMap:
+        """A feature map by name over the potential; see `features.registry.make_features`."""
 
 
 class Family(Protocol):

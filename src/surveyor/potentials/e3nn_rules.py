@@ -11,10 +11,11 @@ from math import prod, sqrt
 import torch
 from e3nn import o3
 from e3nn.nn._fc import _Layer
+from torch.nn.functional import one_hot
 
 from surveyor.potentials.rows import Rows
 from surveyor.potentials.rules import Whole
-from surveyor.potentials.taps import Block, Rule, Tap
+from surveyor.potentials.taps import Block, Tap
 
 
 class IrrepsLinear(Whole):
@@ -42,10 +43,10 @@ class IrrepsLinear(Whole):
             yield Block(self.parameter(kind), entries, None, path.path_weight * values)
 
 
-class ElementProduct(Whole):
-    """e3nn's FullyConnectedTensorProduct with one-hot elements: y_rwi = c Σ_u x_rui W_{u,z(r),w}.
+class AttributeProduct(Whole):
+    """e3nn's FullyConnectedTensorProduct with scalars a of each row: y_rwi = c Σ_uv x_rui a_rv W_uvw.
 
-    ∂E_b/∂W_uvw = c Σ_{r∈b, z(r)=v} Σ_i x_rui g_rwi.
+    ∂E_b/∂W_uvw = c Σ_{r∈b} Σ_i x_rui a_rv g_rwi.
     """
 
     module: o3.FullyConnectedTensorProduct
@@ -59,16 +60,41 @@ class ElementProduct(Whole):
         )
 
     def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
-        groups = rows.by_element
-        fields_in = irreps_fields(inputs[0], self.module.irreps_in1)
+        segments = rows.domains[self.domain]
+        attributes = inputs[1][:, None, None, :]
+        for entries, scale, x, g in self._paths(inputs[0], gradient):
+            pairs = (x[..., None] * attributes).flatten(2)
+            whole = slice(entries.start, entries.stop)
+            yield Block(self.parameter("weight"), whole, None, scale * segments.outer(pairs, g).flatten(1))
+
+    def _paths(
+        self, inputs: torch.Tensor, gradient: torch.Tensor
+    ) -> Iterator[tuple[range, float, torch.Tensor, torch.Tensor]]:
+        """Entries of the weight, c, x (rows, 2l + 1, u) and g (rows, 2l + 1, w) of each path."""
+        fields_in = irreps_fields(inputs, self.module.irreps_in1)
         fields_out = irreps_fields(gradient, self.module.irreps_out)
         offset = 0
         for path in self.module.instructions:
-            u, v, w = path.path_shape
+            size = prod(path.path_shape)
             scale = path.path_weight / sqrt(self.module.irreps_out[path.i_out].ir.dim)
-            values = scale * groups.outer(fields_in[path.i_in1], fields_out[path.i_out]).flatten(1)
-            where = torch.arange(offset, offset + u * v * w, device=values.device).view(u, v, w)
-            offset += u * v * w
+            entries = range(offset, offset + size)
+            offset += size
+            yield entries, scale, fields_in[path.i_in1], fields_out[path.i_out]
+
+
+class ElementProduct(AttributeProduct):
+    """The same with one-hot elements, a_rv = [z(r) = v]: ∂E_b/∂W_uvw = c Σ_{r∈b, z(r)=v} Σ_i x_rui g_rwi."""
+
+    def holds(self, rows: Rows, inputs: tuple[torch.Tensor, ...], _output: torch.Tensor, /) -> bool:
+        wanted = one_hot(rows.elements, self.module.irreps_in2.dim)
+        return inputs[1].shape == wanted.shape and bool((inputs[1] == wanted).all())
+
+    def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
+        groups = rows.by_element
+        for entries, scale, x, g in self._paths(inputs[0], gradient):
+            values = scale * groups.outer(x, g).flatten(1)
+            where = torch.arange(entries.start, entries.stop, device=values.device)
+            where = where.view(x.shape[2], -1, g.shape[2])
             for element in groups.present:
                 members = groups.members(element)
                 yield Block(
@@ -101,15 +127,15 @@ class RadialLayer(Whole):
         yield Block(self.parameter("weight"), whole, None, self.scale * values.flatten(1))
 
 
-def rule_for(name: str, module: torch.nn.Module, domain: str) -> Rule | None:
-    """The rule of a module of e3nn, if there is one; see `rules.rule_for`."""
+def rules_for(name: str, module: torch.nn.Module, domain: str) -> Iterator[Whole]:
+    """Rules of a module of e3nn, the fastest first; see `rules.rules_for`."""
     if isinstance(module, o3.Linear) and _has_own_weights(module):
-        return IrrepsLinear(name, module, domain)
-    if ElementProduct.fits(module) and _has_own_weights(module):
-        return ElementProduct(name, module, domain)
-    if isinstance(module, _Layer):
-        return RadialLayer(name, module, domain)
-    return None
+        yield IrrepsLinear(name, module, domain)
+    elif AttributeProduct.fits(module) and _has_own_weights(module):
+        yield ElementProduct(name, module, domain)
+        yield AttributeProduct(name, module, domain)
+    elif isinstance(module, _Layer):
+        yield RadialLayer(name, module, domain)
 
 
 def _has_own_weights(module: torch.nn.Module) -> bool:

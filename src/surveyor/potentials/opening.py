@@ -50,6 +50,7 @@ def open_potential(
     dtype: Literal["float32", "float64"] | None = None,
     *,
     head: str | None = None,
+    python: str | Path | None = None,
 ) -> Potential:
     """Open a pretrained potential.
 
@@ -63,6 +64,8 @@ def open_potential(
         device: `"cpu"`, `"cuda"`, …; None takes a GPU where there is one.
         dtype: None keeps the dtype that the model was saved with.
         head: which head of a multi-head model; None takes the only one, or the one named "default".
+        python: path of the Python of another environment, whose families open it, in a process there;
+            None: this environment.
 
     Raises:
         PotentialError: no such file, name or family, not a potential, an unusable device or dtype, or no
@@ -70,15 +73,36 @@ def open_potential(
     """
     if dtype not in (None, "float32", "float64"):
         raise PotentialError(f"dtype {dtype!r}", expected="float32 or float64")
+    if python is not None:
+        from surveyor.potentials.elsewhere.potential import open_elsewhere
+
+        return open_elsewhere(python, str(source), device, dtype, head)
     name, what = _family_of(str(source))
     family = _loaded(name)
     with _importing(name):
         return family.open(what, device=device, dtype=dtype, head=head)
 
 
-def suffix_of(family: str) -> str:
-    """Ending of the files that a family saves."""
-    return next(iter(_loaded(family).suffixes))
+def open_alike(potential: Potential, path: Path, device: str | None = None) -> Potential:
+    """A file of a potential's family, opened where that potential runs.
+
+    Raises:
+        PotentialError: as of `open_potential`.
+    """
+    from surveyor.potentials.base import Remote
+
+    if isinstance(potential, Remote):
+        return potential.opened(path, device)
+    return open_potential(f"{potential.family}:{path}", device)
+
+
+def suffix_of(potential: Potential) -> str:
+    """Ending of the files that the potential's family saves."""
+    from surveyor.potentials.base import Remote
+
+    if isinstance(potential, Remote):
+        return potential.suffix
+    return next(iter(_loaded(potential.family).suffixes))
 
 
 def _family_of(source: str) -> tuple[str, str]:
@@ -130,10 +154,13 @@ def _nothing(source: str, where: str, expected: str) -> PotentialError:
 
 
 def _family_of_file(path: Path, known: Iterable[str]) -> str:
-    """The family whose files end like this one; where none does, the only one that publishes potentials."""
+    """The family whose files end like this one; where none does, the only one that publishes potentials.
+
+    Of the families that come with Surveyor only the built-in potential's may have files of any ending.
+    """
     endings = {name: _suffixes(name) for name in known}
     claims = [name for name, own in endings.items() if path.name.endswith(own)]
-    claims = claims or [name for name in known if _names(name)] or list(endings)
+    claims = claims or [name for name in known if _any_ending(name) and _names(name)] or list(endings)
     if len(claims) == 1:
         return claims[0]
     raise PotentialError(
@@ -141,6 +168,10 @@ def _family_of_file(path: Path, known: Iterable[str]) -> str:
         expected="a file of " + ", ".join(f"{name} ({', '.join(endings[name])})" for name in claims),
         todo=f"name the family: {claims[0]}:{path}",
     )
+
+
+def _any_ending(family: str) -> bool:
+    return family == BUILTIN_FAMILY or not families()[family].value.startswith("surveyor.")
 
 
 def _suffixes(family: str) -> tuple[str, ...]:
@@ -182,8 +213,11 @@ def _importing(family: str) -> Iterator[None]:
 
 
 def _unimportable(family: str, error: BaseException) -> PotentialError:
+    ours = families()[family].value.startswith("surveyor.potentials.")
     return PotentialError(
         f"the family {family!r} of potentials cannot be imported: {error}",
         expected=f"the packages that {families()[family].value} needs",
-        todo="install what is missing, or uninstall the package that announces the family",
+        todo=f"pip install 'surveyor[{family}]'"
+        if ours
+        else "install what is missing, or uninstall the package that announces the family",
     )

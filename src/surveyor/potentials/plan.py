@@ -3,7 +3,7 @@
 | a module                                          | is covered by                                 |
 |---------------------------------------------------|-----------------------------------------------|
 | that the family names in `rules()`                | the family's own rule, with all that it holds |
-| of a class of torch or e3nn that is known         | the rule of its class                         |
+| of a class of torch or e3nn that is known         | the rule of its class, where that holds       |
 | whose output rows depend on their own inputs only | `RowLocal`, vmap(vjp)                         |
 | any other                                         | a loop: one backward pass per structure       |
 
@@ -22,14 +22,13 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from ase import Atoms
-from torch.autograd import forward_ad
 
 from surveyor.errors import PotentialError, notice
 from surveyor.potentials.base import Batch, Differentiable
 from surveyor.potentials.gradients import GradientPlan
 from surveyor.potentials.rows import Rows
-from surveyor.potentials.rules import RowLocal, rule_for
-from surveyor.potentials.taps import Rule
+from surveyor.potentials.rules import Whole, rules_for
+from surveyor.potentials.taps import Block, Rule
 
 SIZES = ((2, 3, 5), (3, 4, 8), (2, 6, 9), (4, 9, 14))
 """Atoms of the probe structures; the first for which every domain has a length of its own are taken."""
@@ -140,11 +139,28 @@ class _Kinds:
         domain = self._domain(calls)
         if domain is None or isinstance(module, torch.jit.ScriptModule):
             return None
-        rule = rule_for(path, module, domain)
-        if rule is not None:
-            return rule
-        local = RowLocal(path, module, domain)
-        return local if all(_fits(local, call, self.rows) for call in calls) else None
+        for rule in rules_for(path, module, domain):
+            if all(self._sound(rule, call) for call in calls):
+                return rule
+        return None
+
+    def _sound(self, rule: Whole, call: Call) -> bool:
+        """Whether a rule can be applied to a call, and fills parameters exactly."""
+        tensors = [value for value in (*call.inputs, call.output) if isinstance(value, torch.Tensor)]
+        if len(tensors) < len(call.inputs) + 1 or not tensors[-1].is_floating_point():
+            return False
+        *inputs, output = tensors
+        try:
+            return rule.holds(self.rows, tuple(inputs), output) and all(
+                map(self._fills, rule.blocks(self.rows, tuple(inputs), output))
+            )
+        except Exception:  # whatever stands in the way, and that can be anything: the next rule, or the loop
+            return False
+
+    def _fills(self, block: Block) -> bool:
+        numel, entries = self.potential.model.get_parameter(block.name).numel(), block.entries
+        size = len(range(numel)[entries]) if isinstance(entries, slice) else len(entries)
+        return block.values.shape[1] == size
 
     def _domain(self, calls: Sequence[Call]) -> str | None:
         """Which rows go into a module; None where that is not clear."""
@@ -188,33 +204,17 @@ def _calls(
                 output: object,
                 path: str = path,
             ) -> None:
-                calls[path].append(Call(inputs, bool(named), output))
+                kept = tuple(map(_kept, inputs))
+                calls[path].append(Call(kept, bool(named), _kept(output)))
 
             stack.callback(module.register_forward_hook(record, with_kwargs=True).remove)
         potential.energies(batch)
     return calls
 
 
-def _fits(rule: RowLocal, call: Call, rows: Rows) -> bool:
-    """Whether a module treats its rows alike and apart, in a way that can be differentiated row by row."""
-    count = len(rows.domains[rule.domain].owner)
-    tensors = [value for value in (*call.inputs, call.output) if isinstance(value, torch.Tensor)]
-    whole = len(tensors) == len(call.inputs) + 1 and all(t.ndim and len(t) == count for t in tensors)
-    if not whole or not tensors[-1].is_floating_point():
-        return False
-    *inputs, output = (tensor.detach() for tensor in tensors)
-    try:
-        with torch.no_grad():
-            alone = rule.own_forward(*(value[: count // 2] for value in inputs))
-            if not torch.allclose(alone, output[: count // 2], rtol=1e-4, atol=1e-6):
-                return False
-        with forward_ad.dual_level():
-            dual = forward_ad.make_dual(output, output)  # type: ignore[no-untyped-call]
-            for _ in rule.blocks(rows, tuple(inputs), dual):
-                pass
-    except Exception:  # whatever stands in the way of vmap, and that can be anything: the loop takes it
-        return False
-    return True
+def _kept(value: object) -> object:
+    """As it is now: the model may go on to change a tensor in place."""
+    return value.detach().clone() if isinstance(value, torch.Tensor) else value
 
 
 def _refuted(potential: Differentiable, kinds: _Kinds, names: tuple[str, ...]) -> frozenset[str]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
+from torch.autograd import forward_ad
 from torch.func import functional_call, vjp, vmap
-from torch.nn.functional import layer_norm, one_hot
+from torch.nn.functional import layer_norm, linear, one_hot
 
 from surveyor.potentials.rows import Rows
 from surveyor.potentials.taps import Block, Rule, Tap
@@ -19,7 +20,7 @@ AT_ONCE = 2**22
 """Numbers of per-row gradients that are held at once."""
 
 
-class Whole:
+class Whole(Rule):
     """A module whose output is itself linear in the parameters: the class's own forward is recorded."""
 
     def __init__(self, name: str, module: torch.nn.Module, domain: str) -> None:
@@ -31,6 +32,10 @@ class Whole:
     def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
         return tap(inputs, self.own_forward(*inputs))
 
+    def holds(self, _rows: Rows, _inputs: tuple[torch.Tensor, ...], _output: torch.Tensor, /) -> bool:
+        """Whether what the rule takes for granted is so in a call of the module."""
+        return True
+
     def parameter(self, name: str) -> str:
         return f"{self.name}.{name}"
 
@@ -41,7 +46,7 @@ def _fields(values: torch.Tensor) -> torch.Tensor:
 
 
 class Affine(Whole):
-    """torch's Linear: y = x Wᵀ + b, so ∂E/∂W = Σ_r g_r ⊗ x_r and ∂E/∂b = Σ_r g_r."""
+    """torch's Linear: y = x Wᵀ + b, so ∂E/∂W = Σ_r g_r ⊗ x_r and ∂E/∂b = Σ_r g_r; any axes between."""
 
     module: torch.nn.Linear
 
@@ -54,14 +59,26 @@ class Affine(Whole):
             yield Block(self.parameter("bias"), slice(0, g.shape[2]), None, segments.total(g.sum(dim=1)))
 
 
+class Activated(Affine):
+    """A Linear with its activation inside, y = act(z) with z = x Wᵀ + b: as `Affine`, of ∂E/∂z."""
+
+    def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
+        return self._activated(tap(inputs, self._z(inputs[0])))
+
+    def holds(self, _rows: Rows, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, /) -> bool:
+        return torch.equal(self._activated(self._z(inputs[0])), output)
+
+    def _z(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.module.weight, self.module.bias)
+
+    def _activated(self, z: torch.Tensor) -> torch.Tensor:
+        return self.module.activation(z)  # type: ignore[no-any-return, operator]
+
+
 class Norm(Whole):
     """torch's LayerNorm over channels: y = x̂ w + b, so ∂E/∂w = Σ_r g_r x̂_r and ∂E/∂b = Σ_r g_r."""
 
     module: torch.nn.LayerNorm
-
-    @staticmethod
-    def fits(module: torch.nn.Module) -> bool:
-        return isinstance(module, torch.nn.LayerNorm) and len(module.normalized_shape) == 1
 
     def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         segments = rows.domains[self.domain]
@@ -75,13 +92,17 @@ class Norm(Whole):
 
 
 class Lookup(Whole):
-    """torch's Embedding: y_r = W_{k(r)}, so ∂E/∂W_k = Σ_{r: k(r) = k} g_r."""
+    """torch's Embedding: y_rm = W_{k(r,m)}, so ∂E/∂W_k = Σ_{rm: k(r,m) = k} g_rm; but of a padding none."""
 
     module: torch.nn.Embedding
 
     def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
-        chosen = one_hot(inputs[0].flatten(), self.module.num_embeddings).to(gradient.dtype)
-        values = rows.domains[self.domain].outer(chosen[:, None], gradient.flatten(1)[:, None])
+        places = inputs[0].long().reshape(len(gradient), -1)
+        chosen = one_hot(places, self.module.num_embeddings).to(gradient.dtype)
+        if self.module.padding_idx is not None:
+            chosen[..., self.module.padding_idx] = 0
+        fields = gradient.reshape(len(gradient), -1, gradient.shape[-1])
+        values = rows.domains[self.domain].outer(chosen, fields)
         yield Block(self.parameter("weight"), slice(0, values[0].numel()), None, values.flatten(1))
 
 
@@ -109,6 +130,18 @@ class RowLocal(Whole):
     The vector–Jacobian product of each row, by `vmap(vjp)`, for the module's own parameters.
     """
 
+    def holds(self, rows: Rows, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, /) -> bool:
+        count = len(rows.domains[self.domain].owner)
+        if not all(value.ndim and len(value) == count for value in (*inputs, output)):
+            return False
+        with torch.no_grad():
+            alone = self.own_forward(*(value[: count // 2] for value in inputs))
+        if not torch.allclose(alone, output[: count // 2], rtol=1e-4, atol=1e-6):
+            return False
+        with forward_ad.dual_level():  # what stands in the way of vmap, or of a derivative of it, raises here
+            dual = forward_ad.make_dual(output, output)  # type: ignore[no-untyped-call]
+            return all(len(block.values) == rows.count for block in self.blocks(rows, inputs, dual))
+
     def blocks(self, rows: Rows, inputs: tuple[torch.Tensor, ...], gradient: torch.Tensor) -> Iterator[Block]:
         own = dict(self.module.named_parameters(recurse=False))
 
@@ -132,22 +165,25 @@ class RowLocal(Whole):
                 yield Block(self.parameter(name), slice(0, flat.shape[1]), None, total)
 
 
-def rule_for(name: str, module: torch.nn.Module, domain: str) -> Rule | None:
-    """The rule of a module of torch or e3nn, by its class; None where there is none.
+def rules_for(name: str, module: torch.nn.Module, domain: str) -> Iterator[Whole]:
+    """Rules that may fit a module, the fastest first: those of its class in torch or e3nn, then `RowLocal`.
 
     Args:
         name: of the module in the model.
         module: one with parameters of its own.
         domain: what the rows of its input are.
     """
-    if type(module) is torch.nn.Linear:
-        return Affine(name, module, domain)
-    if Norm.fits(module):
-        return Norm(name, module, domain)
-    if type(module) is torch.nn.Embedding:
-        return Lookup(name, module, domain)
-    if any(kind.__module__.partition(".")[0] == "e3nn" for kind in type(module).__mro__):
+    forward = type(module).forward
+    if forward is torch.nn.Linear.forward:
+        yield Affine(name, module, domain)
+    elif isinstance(module, torch.nn.Linear) and callable(getattr(module, "activation", None)):
+        yield Activated(name, module, domain)
+    elif forward is torch.nn.LayerNorm.forward and len(module.normalized_shape) == 1:  # type: ignore[arg-type]
+        yield Norm(name, module, domain)
+    elif forward is torch.nn.Embedding.forward and module.max_norm is None:
+        yield Lookup(name, module, domain)
+    elif any(kind.__module__.partition(".")[0] == "e3nn" for kind in type(module).__mro__):
         from surveyor.potentials import e3nn_rules
 
-        return e3nn_rules.rule_for(name, module, domain)
-    return None
+        yield from e3nn_rules.rules_for(name, module, domain)
+    yield RowLocal(name, module, domain)

@@ -15,9 +15,8 @@ from ase.data import chemical_symbols
 from surveyor.errors import SurveyorError, TrainingError
 from surveyor.labelling.outputs import FileName
 from surveyor.labelling.programs import Program
-from surveyor.potentials import open_potential
 from surveyor.potentials.base import Shiftable
-from surveyor.potentials.opening import suffix_of
+from surveyor.potentials.opening import open_alike, suffix_of
 from surveyor.potentials.references import shifted_to
 from surveyor.structures.composition import element_offsets, elements_of
 from surveyor.structures.identity import with_state
@@ -63,8 +62,8 @@ class CommandTrainer:
 
     Args:
         program: what runs.
-        family: of the potential, which opens what the program leaves.
-        device: for that; None takes a GPU where there is one.
+        potential: one of the family that it starts from.
+        device: for what it leaves; None takes a GPU where there is one.
         threads: CPU threads that templates name.
 
     Raises:
@@ -72,13 +71,12 @@ class CommandTrainer:
     """
 
     def __init__(
-        self, program: TrainingProgram, family: str, *, device: str | None = None, threads: int = 1
+        self, program: TrainingProgram, potential: Potential, *, device: str | None = None, threads: int = 1
     ) -> None:
         self.program = program
-        self.family = family
         self.device = device
         self.threads = threads
-        suffix = suffix_of(family)
+        suffix = suffix_of(potential)
         self.start, self.output = f"start{suffix}", program.potential or f"tuned{suffix}"
         try:
             command, _ = program.filled(self._values(0, dict.fromkeys(range(1, len(chemical_symbols)), 0.0)))
@@ -159,12 +157,12 @@ class CommandTrainer:
                 todo=f"{todo}; training: command: potential names another file",
             )
         try:
-            tuned = open_potential(f"{self.family}:{path}", self.device)
+            tuned = open_alike(start, path, self.device)
         except Exception as error:  # of whatever the family's library makes of a damaged file
             why = error.got if isinstance(error, SurveyorError) else f"{type(error).__name__}: {error}"
             raise TrainingError(
                 f"what the training left cannot be opened: {why.strip().splitlines()[0]}",
-                expected=f"a potential of the family {self.family!r} in {path}",
+                expected=f"a potential of the family {start.family!r} in {path}",
                 todo=todo,
             ) from error
         if tuned.fingerprint == start.fingerprint:

@@ -15,14 +15,13 @@ from scipy.linalg import eigh
 
 from surveyor.acquisition import Featurised, featurise
 from surveyor.features.registry import Given, make_features, takes
-from surveyor.features.store import StorableFeatureMap
 from surveyor.lab.benchmark.cached import cached
 from surveyor.lab.benchmark.schema import MapSpec
 from surveyor.lab.benchmark.tasks import Task
 from surveyor.potentials import open_potential
 from surveyor.potentials.base import Redrawable, require
 from surveyor.structures.writing import whole_file
-from surveyor.types import Features, Float64Array, FloatArray, Potential
+from surveyor.types import Features, Float64Array, FloatArray, Potential, StorableFeatureMap
 
 RANDOM_SEED = 0
 """Of the weights of the randomly initialised potential."""

@@ -10,6 +10,7 @@ from surveyor.potentials.mace import importing  # noqa: F401  # isort: skip  (th
 import torch
 
 from surveyor.errors import PotentialError
+from surveyor.potentials.models import usable_device
 
 WANTED = "pass the .model file that mace_run_train wrote (not …_compiled.model, not a checkpoint)"
 
@@ -20,15 +21,7 @@ def load_module(path: Path, device: str | None) -> torch.nn.Module:
     Raises:
         PotentialError: the device cannot be used, or the file holds no torch module.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-        torch.zeros(1, device=target)
-    except (RuntimeError, AssertionError) as error:
-        raise PotentialError(
-            f"device {device!r} cannot be used: {str(error).splitlines()[0]}",
-            expected="cpu, or a GPU of this machine",
-        ) from error
+    target = usable_device(device)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about TorchScript, inside e3nn
