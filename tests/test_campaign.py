@@ -53,7 +53,7 @@ def write_config(folder: Path, model: Path, log: Path, **changes: object) -> Pat
             "processes": 2,
             "retries": 0,
         },
-        "training": {"updates": 6, "threads": 1},
+        "training": {"updates": 6, "threads": 1, "quality": "quick"},
         "stop": {"rounds": 2},
     }
     path = folder / "campaign.yaml"

@@ -60,7 +60,7 @@ def campaign_file(folder: Path, model: Path, **changes: Any) -> Path:
     settings = {
         "pool": "pool.extxyz", "start": "start.extxyz", "test": "test.extxyz", "model": "start.model",
         "features": {"dim": 16}, "selection": {"batch": 3}, "labels": {"calculator": EMT.path},
-        "training": {"updates": 4}, "stop": {"rounds": 2},
+        "training": {"updates": 4, "quality": "quick"}, "stop": {"rounds": 2},
     }  # fmt: skip
     path = folder / "campaign.yaml"
     path.write_text(json.dumps(settings | changes))

@@ -43,7 +43,7 @@ def config_file(folder: Path, model: Path, **changes: object) -> Path:
         "features": {"dim": 32},
         "selection": {"batch": 4},
         "labels": {"calculator": "ase.calculators.emt.EMT"},
-        "training": {"updates": 6, "threads": 1},
+        "training": {"updates": 6, "threads": 1, "quality": "quick"},
         "forgetting": "generic.extxyz",
         "stop": {"rounds": 2},
     }
@@ -151,7 +151,8 @@ def test_keys_of_the_training_section(tmp_path: Path, model_file: Path) -> None:
         ({"mode": "replay", "loss": "weighted"}, "trains with the loss universal"),
         ({"replay": "generic.extxyz"}, "replay has no effect without mode: replay"),
         ({"mode": "naive", "freeze": "products"}, "freeze has no effect without mode: frozen"),
-        ({"mode": "lora"}, "training.mode"),
+        ({"mode": "adapters"}, "training.mode"),
+        ({"lora_rank": 2}, "lora_rank has no effect without mode: lora"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_campaign(config_file(tmp_path, model_file, training=training))
@@ -169,4 +170,4 @@ def test_the_generic_sample(tmp_path: Path, model_file: Path) -> None:
         load_campaign(config_file(tmp_path, Path("builtin"), forgetting=None, training={"mode": "replay"}))
     )
     assert len(builtin.generic) == 500
-    assert 800 <= len(builtin.trainer.replay) <= 1500  # type: ignore[attr-defined]
+    assert 800 <= len(builtin.trainer.stages[0][1].replay) <= 1500  # type: ignore[attr-defined]

@@ -135,7 +135,7 @@ def test_run_status_and_report(tmp_path: Path, model_file: Path, pool_file: Path
         f"pool: {pool_file.name}\ntest: {test_file.name}\nmodel: {model_file}\n"
         "features: {kind: activations}\nselection: {batch: 5}\n"
         "labels: {calculator: ase.calculators.emt.EMT, processes: 1}\n"
-        "training: {updates: 4, threads: 1}\nstop: {rounds: 1}\n"
+        "training: {updates: 4, threads: 1, quality: quick}\nstop: {rounds: 1}\n"
     )
     printed = call("run", config, "--json")
     assert "0 (before)" in printed

@@ -328,7 +328,7 @@ def manual_campaign(folder: Path, model: Path) -> Path:
         "features": {"dim": 32},
         "selection": {"batch": 4},
         "labels": {"calculator": "manual", "settings": {"method": "EMT by hand"}},
-        "training": {"updates": 4, "threads": 1},
+        "training": {"updates": 4, "threads": 1, "quality": "quick"},
         "stop": {"rounds": 1},
     }
     path = folder / "c.yaml"
