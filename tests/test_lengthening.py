@@ -110,10 +110,23 @@ def test_a_gain_must_be_more_than_chance_between_groups() -> None:
     assert pays(of(noisy), of(0.8 * noisy), alone)
     assert not pays(of(noisy), of(noisy), alone)
     assert not pays(of(noisy), of(noisy + rng.standard_normal(18)), alone)
-    # Twelve structures of one reaction gain, six of two others lose: that is one group against two.
-    grouped = [Atoms("H", info={"reaction": "a" if k < 12 else f"b{k % 2}"}) for k in range(18)]
-    change = np.where(np.arange(18) < 12, 0.7, 1.1)
+    # Twelve structures of one reaction gain, one of each of six others loses: that is one group against six.
+    grouped = [Atoms("H", info={"reaction": "a" if k < 12 else f"b{k}"}) for k in range(18)]
+    change = np.where(np.arange(18) < 12, 0.6, 1.05)
     assert pays(of(noisy), of(change * noisy), alone)
     assert not pays(of(noisy), of(change * noisy), grouped)
-    assert enough_held_out(grouped)
-    assert not enough_held_out(grouped[:12])
+    # Of two reactions alone each structure judges: nothing else will be asked of the potential.
+    two = [Atoms("H", info={"reaction": "a" if k < 12 else "b"}) for k in range(18)]
+    assert pays(of(noisy), of(change * noisy), two)
+    assert enough_held_out(two)
+    assert not enough_held_out(two[:2])
+
+
+def test_three_held_out_structures_take_a_clear_gain() -> None:
+    """Student's quantile for two degrees of freedom is 4.30: twice the standard error is not enough."""
+    three = [Atoms("H")] * 3
+    before, drops = np.full(3, 10.0), np.array([0.7, 0.8, 0.95])
+    ratio = (1 - drops).mean() / ((1 - drops).std(ddof=1) / np.sqrt(3))
+    assert 2 < ratio < 4.30
+    assert not pays(of(before), of(drops * before), three)
+    assert pays(of(before), of(np.array([0.7, 0.72, 0.75]) * before), three)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from scipy.special import stdtrit
 
 from surveyor.errors import StructureError
 from surveyor.structures.composition import element_offsets, elements_of, shares
@@ -14,10 +15,13 @@ from surveyor.structures.labels import labels_of
 from surveyor.types import Float64Array, Potential
 
 MIN_HELD_OUT = 3
-"""Held-out structures, or groups of them, below which no potential is told apart from another."""
+"""Held-out structures below which no potential is told apart from another."""
 
-SURE = 2.0
-"""Standard errors by which a gain must lie above zero."""
+FEW_GROUPS = 5
+"""Reactions below which the labels are of a few systems, and each structure judges on its own."""
+
+CHANCE = 0.025
+"""Probability with which no gain at all may look like one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,7 @@ def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
 
 def enough_held_out(structures: Sequence[Atoms]) -> bool:
     """Whether they can tell one potential from another."""
-    return len(set(_groups(structures))) >= MIN_HELD_OUT
+    return len(structures) >= MIN_HELD_OUT
 
 
 def pays(before: Errors, after: Errors, structures: Sequence[Atoms]) -> bool:
@@ -102,17 +106,20 @@ def pays(before: Errors, after: Errors, structures: Sequence[Atoms]) -> bool:
 
         d_g = mean over group g of  e_E / ē_E + e_F / ē_F,   after minus before (ē: means before)
 
-    It does if the mean of d over groups lies more than `SURE` of its standard errors below zero. Groups are
-    the `reaction` in info, where every structure names one, and single structures otherwise.
+    It does if Student's one-sided test finds the mean of d over groups below zero, at the level `CHANCE`.
+    Groups are the `reaction` in info, where every structure names one and they name at least `FEW_GROUPS`;
+    otherwise every structure is one.
     """
     change = np.zeros(len(structures))
     for old, new in ((before.energy_each, after.energy_each), (before.force_each, after.force_each)):
         change += (new - old) / max(float(old.mean()), np.finfo(np.float64).tiny)
     groups = np.array(_groups(structures))
     means = np.array([change[groups == name].mean() for name in np.unique(groups)])
-    return bool(means.mean() < -SURE * means.std(ddof=1) / np.sqrt(len(means)))
+    sure = float(stdtrit(len(means) - 1, 1 - CHANCE))
+    return bool(means.mean() < -sure * means.std(ddof=1) / np.sqrt(len(means)))
 
 
 def _groups(structures: Sequence[Atoms]) -> list[str]:
     named = [str(atoms.info.get("reaction", "")) for atoms in structures]
-    return named if all(named) else [str(number) for number in range(len(structures))]
+    many = all(named) and len(set(named)) >= FEW_GROUPS
+    return named if many else [str(number) for number in range(len(structures))]
