@@ -2,12 +2,13 @@
 
     python benchmarks/learner.py draw benchmarks/tasks.yaml h2-combustion sn2-mp2 --cache CACHE -o DRAWN
     python benchmarks/learner.py learn DRAWN -o benchmarks/results/learner.jsonl --processes 2
-    python benchmarks/learner.py cost --json
+    python benchmarks/learner.py table          (of what has been learnt, as it stands in docs/learner.md)
+    python benchmarks/learner.py --json         (what a correction costs, and errors at 180 labels)
 
 `draw` writes, for each task, its test frames and, per seed, 500 labelled pool structures in a random order.
 `learn` takes the first of them and writes a line for each task, seed, number of labels and learner;
-lines that are there are not made again. `cost` times predictions (in pairs, so that both see the same
-machine) and the update by one label.
+lines that are there are not made again. Without a step, predictions are timed (in pairs, so that both see the
+same machine), and the update by one label.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ from surveyor.training import trainer_for
 from surveyor.types import Potential
 
 MODEL = Path(__file__).with_name("potential.model")
+RESULTS = Path(__file__).parent / "results" / "learner.jsonl"
+CORRECTED = "corrected where it pays"
 DRAWN, SEEDS = 500, 3
 TRAININGS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -61,7 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    steps = parser.add_subparsers(dest="step", required=True)
+    parser.add_argument("--json", action="store_true")
+    steps = parser.add_subparsers(dest="step")
     step = steps.add_parser("draw")
     step.add_argument("benchmark", type=Path)
     step.add_argument("tasks", nargs="+")
@@ -73,8 +77,7 @@ def main() -> None:
     step.add_argument("--processes", type=int, default=1)
     step.add_argument("--counts", type=int, nargs="*", default=COUNTS)
     step.add_argument("--trainings", nargs="*", default=["quick", "standard"], help=", ".join(TRAININGS))
-    step = steps.add_parser("cost")
-    step.add_argument("--json", action="store_true")
+    steps.add_parser("table")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.step == "draw":
@@ -87,8 +90,10 @@ def main() -> None:
                     file.writelines(json.dumps(row) + "\n" for row in rows)
                 for row in rows:
                     print({k: v for k, v in row.items() if k != "versions"}, flush=True)
+    elif args.step == "table":
+        print("\n".join(table()))
     else:
-        found = {**cost(), **update()}
+        found = {**cost(), **update(), "tasks": tasks()}
         print(json.dumps(found) if args.json else found)
 
 
@@ -183,8 +188,49 @@ def learn(job: Job) -> list[dict[str, Any]]:
     choice = choose_correction(base, train, valid, TangentSettings(), pretrained=pretrained)
     held_out = {name: [float(f"{value:.4g}") for value in pair] for name, pair in choice.errors.items()}
     spent = core_seconds() - begin
-    note("corrected where it pays", choice.potential, spent, chosen=choice.chosen, held_out=held_out)
+    note(CORRECTED, choice.potential, spent, chosen=choice.chosen, held_out=held_out)
     return found
+
+
+Key = tuple[str, int, str, str]
+
+
+def learnt() -> dict[Key, list[dict[str, Any]]]:
+    """Task, labels, training and learner → the committed lines of its seeds."""
+    found: dict[Key, list[dict[str, Any]]] = {}
+    for row in map(json.loads, RESULTS.read_text().splitlines()):
+        found.setdefault((row["task"], row["labels"], row["training"], row["learner"]), []).append(row)
+    return found
+
+
+def table() -> Iterator[str]:
+    """Means over seeds with half their range, meV/atom and meV/Å; a line a task and number of labels."""
+    yield "| task | labels | training | learner | seeds | energy | forces | core-seconds |"
+    yield "|---|---:|---|---|---:|---:|---:|---:|"
+    for (task, labels, training, learner), rows in sorted(learnt().items()):
+        cells = [f"{mean(values):.3g} ± {spread(values):.2g}" for values in
+                 ([row[part] for row in rows] for part in ("energy", "force"))]  # fmt: skip
+        spent = mean([row["core_seconds"] for row in rows])
+        what = f"{task} | {labels} | {training} | {learner}"
+        yield f"| {what} | {len(rows)} | {' | '.join(cells)} | {spent:.0f} |"
+
+
+def spread(values: list[float]) -> float:
+    return (max(values) - min(values)) / 2
+
+
+def tasks() -> dict[str, Any]:
+    """What the default comes to at 180 labels."""
+    return {
+        task: {
+            "energy": round(mean(row["energy"] for row in rows), 2),
+            "force": round(mean(row["force"] for row in rows), 1),
+            "labels": labels,
+            "seeds": len(rows),
+        }
+        for (task, labels, training, learner), rows in sorted(learnt().items())
+        if (labels, training, learner) == (180, "standard", CORRECTED)
+    }
 
 
 def core_seconds() -> float:
