@@ -76,7 +76,7 @@ def test_float64_agrees_and_survives_in_the_file(potential: SevenNetPotential, t
 
 
 def test_a_model_of_several_modalities_asks_which() -> None:
-    with pytest.raises(PotentialError, match=r"modalities PBE, .*\n.*\n.*--head"):
+    with pytest.raises(PotentialError, match=r"modalities R2SCAN, PBE.*\n.*\n.*--head"):
         surveyor.open_potential("sevennet:7net-mf-0", "cpu")
     levels = [surveyor.open_potential("sevennet:7net-mf-0", "cpu", head=head) for head in ("PBE", "R2SCAN")]
     water = molecule("H2O")
