@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from typer.testing import CliRunner
 
@@ -23,6 +23,7 @@ from surveyor.potentials.mace import MacePotential
 from surveyor.progress import Silent
 from surveyor.structures import with_labels
 from surveyor.types import Labels
+from test_gradients import omol_like
 from tiny import tiny_mace
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "reactions" / "campaign.yaml"
@@ -185,3 +186,17 @@ def test_a_large_structure_is_looked_at_in_little_memory() -> None:
         in verdict_on(frames, geometry).found
     )
     assert verdict_on(frames, copies).found == "all different"
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_model_that_ignores_charge_or_spin_is_named_where_they_differ(takes: bool) -> None:
+    potential = omol_like() if takes else tiny_mace()
+    frames = [molecule("H2O") for _ in range(4)]
+    alike = [finding.verdict for finding in examined(frames, potential) if finding.check == "charges"]
+    assert [(verdict.level, verdict.found) for verdict in alike] == [(Level.OK, "the same in all frames")]
+    frames[1].info |= {"total_charge": 1, "total_spin": 2}
+    frames[2].info |= {"charge": -1, "multiplicity": 4}
+    (verdict,) = [finding.verdict for finding in examined(frames, potential) if finding.check == "charges"]
+    assert verdict.level is (Level.OK if takes else Level.WARNING)
+    word = "takes" if takes else "ignores"
+    assert verdict.found == f"the model {word} the charge (-1, 0, 1) and the spin (1, 2, 4)"

@@ -37,8 +37,8 @@ class One(torch.nn.Module):
         self.part, self.use = part, use
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        vectors = batch.positions - batch.positions.mean(dim=0)
-        x = torch.stack([vectors, vectors**2, vectors.roll(1, 0), torch.sin(vectors)], dim=2)  # (atoms, 3, 4)
+        vectors = 0.3 * batch.positions
+        x = torch.stack([vectors, vectors**2, vectors.roll(1, 1), torch.sin(vectors)], dim=2)  # (atoms, 3, 4)
         values = torch.tanh(self.use(self.part, x, batch)).flatten(1).sum(dim=1)
         return values.new_zeros(batch.count).index_add(0, batch.owners["nodes"], values)
 
@@ -108,12 +108,23 @@ def attributes(soft: bool) -> Callable[[torch.nn.Module, torch.Tensor, Batch], t
     return use
 
 
+class Power(torch.nn.Module):
+    """exp(−s x): its backward formula needs its result."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.strength = torch.nn.Parameter(torch.linspace(0.5, 1.5, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-self.strength * x)
+
+
 def rows(part: torch.nn.Module, x: torch.Tensor, _batch: Batch) -> torch.Tensor:
     return part(x)
 
 
 def first(part: torch.nn.Module, x: torch.Tensor, _batch: Batch) -> torch.Tensor:
-    return part(x[:, 0])
+    return part(x[:, 0] - 0.3)
 
 
 def product() -> torch.nn.Module:
@@ -131,6 +142,7 @@ CASES = {
     "tensor product, soft attributes": (product, attributes(True), "AttributeProduct"),
     "LayerNorm": (lambda: torch.nn.LayerNorm(WIDTH), rows, "Norm"),
     "an activation with a parameter": (lambda: torch.nn.PReLU(), first, "RowLocal"),
+    "a parameter in an exponent": (lambda: Power(WIDTH), first, "RowLocal"),
 }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from surveyor.doctor.dataset import MAX_FRAMES, Dataset, Role, read_dataset
-from surveyor.doctor.findings import Finding, Verdict, error, fault, frames_text, ok
-from surveyor.doctor.geometry import cell, charge_and_spin, geometry
+from surveyor.doctor.findings import Finding, Verdict, error, fault, frames_text, ok, warning
+from surveyor.doctor.geometry import cell, charge_and_spin, geometry, has_state
 from surveyor.doctor.keys import acting_keys, finite_labels, keys, missing_labels, placeholders
 from surveyor.doctor.mechanics import gradient, net_force
 from surveyor.doctor.references import outliers, references, two_groups
@@ -18,9 +18,10 @@ from surveyor.doctor.repeats import copies, leakage
 from surveyor.doctor.sampling import Sample, sample
 from surveyor.doctor.stress import stress, stress_unit
 from surveyor.doctor.units import energy_unit, force_unit
-from surveyor.errors import StructureError
+from surveyor.errors import StructureError, SurveyorError
 from surveyor.progress import Progress
 from surveyor.structures.composition import elements_of
+from surveyor.structures.identity import CHARGE_KEYS, SPIN_KEYS, total_charge, total_spin, with_state
 from surveyor.types import Potential
 
 GEOMETRY_CHECKS: Mapping[str, Callable[[Dataset], Verdict]] = {
@@ -84,6 +85,7 @@ def examine_dataset(
     if potential is None:
         return
     yield Finding(data.name, "elements", elements(data, potential))
+    yield Finding(data.name, "charges", charges(data, potential))
     if not data.labelled.any():
         return
     drawn = sample(data, potential, progress, seed=seed)
@@ -127,6 +129,32 @@ def elements(data: Dataset, potential: Potential) -> Verdict:
             "open a model that knows them (--model), or take these frames out",
         )
     return ok("all known to the model")
+
+
+def charges(data: Dataset, potential: Potential) -> Verdict:
+    """Ê of one frame differs between two charges, and between two spins, that occur in the file."""
+    known = set(potential.elements)
+    frames = [a for a in data.structures if has_state(a) and known.issuperset(a.numbers.tolist())]
+    found: dict[bool, list[str]] = {True: [], False: []}
+    for name, key, read in (("charge", CHARGE_KEYS[0], total_charge), ("spin", SPIN_KEYS[0], total_spin)):
+        values = sorted({read(atoms) for atoms in frames})
+        if len(values) < 2:
+            continue
+        trials = [min(frames, key=len).copy() for _ in range(2)]
+        for trial, value in zip(trials, (values[0], values[-1]), strict=True):
+            trial.info = {**with_state(trial).info, key: value}
+        try:
+            low, high = (labels.energy for labels in potential.predict(trials))
+        except SurveyorError as problem:
+            return fault(problem)
+        found[low != high].append(f"{name} ({', '.join(map(str, values))})")
+    taken, ignored = " and the ".join(found[True]), " and the ".join(found[False])
+    if ignored:
+        return warning(
+            f"the model ignores the {ignored}",
+            "frames that differ in it alone are one to this model: open one that takes it, or keep to one",
+        )
+    return ok(f"the model takes the {taken}" if taken else "the same in all frames")
 
 
 def predictions(drawn: Sample) -> Verdict:

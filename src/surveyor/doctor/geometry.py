@@ -49,7 +49,7 @@ def geometry(data: Dataset) -> Verdict:
     The last says that positions are in Bohr: R are covalent radii, noble gases do not count.
     """
     elsewhere = [
-        n for n in data.faults if _lacks_cell(data.structures[n]) or not _has_state(data.structures[n])
+        n for n in data.faults if _lacks_cell(data.structures[n]) or not has_state(data.structures[n])
     ]
     faults = {n: text for n, text in data.faults.items() if n not in elsewhere}
     if faults:
@@ -87,7 +87,7 @@ def geometry(data: Dataset) -> Verdict:
     return ok(f"nearest neighbours at {middle:.2f} × the sum of covalent radii (median)")
 
 
-def _has_state(atoms: Atoms) -> bool:
+def has_state(atoms: Atoms) -> bool:
     """Whether charge and spin are whole numbers; `charge_and_spin` says so where they are not."""
     try:
         stated_charge(atoms), stated_spin(atoms)
@@ -107,7 +107,7 @@ def charge_and_spin(data: Dataset) -> Verdict:
     silent: list[int] = []
     charges: set[int] = set()
     for number, atoms in enumerate(data.structures):
-        if not _has_state(atoms):
+        if not has_state(atoms):
             senseless.append(number)
             continue
         stated, spin = stated_charge(atoms), stated_spin(atoms)

@@ -130,6 +130,10 @@ class RowLocal(Whole):
     The vector–Jacobian product of each row, by `vmap(vjp)`, for the module's own parameters.
     """
 
+    def forward(self, tap: Tap, *inputs: torch.Tensor) -> torch.Tensor:
+        # A copy: what exp or tanh gives is part of their own backward formula, too, which is not downstream.
+        return tap(inputs, self.own_forward(*inputs).clone())
+
     def holds(self, rows: Rows, inputs: tuple[torch.Tensor, ...], output: torch.Tensor, /) -> bool:
         count = len(rows.domains[self.domain].owner)
         if not all(value.ndim and len(value) == count for value in (*inputs, output)):
