@@ -164,9 +164,9 @@ def test_the_example_of_a_training_moves_the_weights_and_lowers_the_error(tmp_pa
         "--batch-size",
         "2",
     ]
-    trainer = CommandTrainer(TrainingProgram(command=command), "chgnet", device="cpu")
     frames = emt_labelled(rattled(6, seed=5, names=("H2O", "CH4")))
     start: Potential = opened("float32")
+    trainer = CommandTrainer(TrainingProgram(command=command), start, device="cpu")
     tuned = trainer(start, frames, frames[:2], seed=1, workdir=tmp_path / "training")
     assert isinstance(tuned, ChgnetPotential)
     assert tuned.fingerprint != start.fingerprint

@@ -55,6 +55,7 @@ def test_every_parameter_has_a_rule_and_the_basis_is_none(potential: SchnetpackP
     assert not [name for name in names if "radial_basis" in name]
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside schnetpack
 def test_predictions_are_those_of_schnetpack(tmp_path: Path) -> None:
     path = painn_file(tmp_path / "best_model", references=True)
     potential = opened(path, "float32")
