@@ -8,6 +8,7 @@ from pools import KINDS, grouped, pool
 from twins import (
     distance_score,
     greedy,
+    herding_score,
     plain_lcmd,
     structures,
     target_score,
@@ -17,10 +18,12 @@ from twins import (
 
 from surveyor.selection import (
     FarthestPoint,
+    Herding,
     MaxVariance,
     TargetVariance,
     TopK,
     farthest,
+    herding,
     lcmd,
     max_variance,
     target_variance,
@@ -169,3 +172,24 @@ def test_conditioning_a_block_equals_conditioning_its_rows() -> None:
         blocks = structures(Features.one_row_each(rows[6:]))
         twin = greedy(blocks, structures(train), 10, variance_score(blocks, NOISE), ties(blocks))
         assert_same(got, twin)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["random", "badly scaled", "clustered"])
+@pytest.mark.parametrize("n_train", [0, 4])
+def test_herding(kind: str, n_train: int, dtype: type) -> None:
+    rows = pool(kind, 36 + n_train, dtype=dtype)
+    X, train = rows[n_train:], structures(Features.one_row_each(rows[:n_train]))
+    for features in (Features.one_row_each(X), grouped(X)):
+        blocks = structures(features)
+        twin = greedy(blocks, train, 8, herding_score(blocks, 5), 1e-9)
+        assert_same(Herding(components=5)(features, Features.one_row_each(rows[:n_train]), 8), twin, 1e-7)
+
+
+def test_herding_follows_the_sizes_of_clusters() -> None:
+    """Of two clusters the one of three quarters of the pool gets three quarters of the picks."""
+    rng = np.random.default_rng(0)
+    centres = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    X = centres[np.repeat([0, 1], [60, 20])] + 0.01 * rng.standard_normal((80, 3))
+    picks = herding(X, np.zeros((0, 3)), 16).indices
+    assert (picks < 60).sum() == 12
