@@ -13,10 +13,12 @@ from twins import greedy, structures, ties, variance_score
 
 from surveyor.selection import (
     LCMD,
+    ByTurns,
     Committee,
     FarthestPoint,
     Herding,
     MaxVariance,
+    MisfitVariance,
     Random,
     TargetVariance,
     TopK,
@@ -37,6 +39,8 @@ RULES: dict[str, Selector] = {
     "lcmd": LCMD(),
     "target-variance": TargetVariance(noise=1e-3, sample=10),
     "herding": Herding(components=4, sample=20),
+    "misfit-variance": MisfitVariance(noise=1e-3, sample=10),
+    "by-turns": ByTurns(noise=1e-3, sample=10),
     "random": Random(),
 }
 each_rule = pytest.mark.parametrize("name", [*RULES, "committee"])
@@ -135,7 +139,7 @@ def test_the_order_of_the_pool_does_not_matter(
     assert order[shuffled.indices].tolist() == straight.indices.tolist()
 
 
-@pytest.mark.parametrize("name", ["target-variance", "herding", "random"])
+@pytest.mark.parametrize("name", ["target-variance", "misfit-variance", "by-turns", "herding", "random"])
 @quick
 @given(st.sampled_from(["random", "badly scaled", "clustered"]), st.booleans(), dtypes, seeds)
 def test_what_is_drawn_from_the_pool_does_not_depend_on_its_order(

@@ -145,3 +145,29 @@ def herding_score(pool: list[np.ndarray], components: int) -> Score:
         return 1 + wanted - known / (len(labelled) + 1)
 
     return score
+
+
+def misfit_score(
+    pool: list[np.ndarray], target: np.ndarray, noise: float, misfit: float, power: float
+) -> Score:
+    """Mean target variance before minus after, every label weighed by one over its own noise."""
+    mean = np.concatenate(pool).mean(axis=0)
+
+    def square(block: np.ndarray) -> float:
+        return float(np.mean([(row - mean) @ (row - mean) for row in block]))
+
+    level = float(np.mean([square(block) for block in pool]))
+
+    def variance(labelled: list[np.ndarray]) -> float:
+        information = np.eye(len(mean))
+        for block in labelled:
+            own = noise + misfit * level * (square(block) / level) ** power
+            information += block.T @ block / own
+        covariance = np.linalg.inv(information)
+        return float(np.mean([t @ covariance @ t for t in target]))
+
+    def score(labelled: list[np.ndarray]) -> np.ndarray:
+        before = variance(labelled)
+        return np.array([before - variance([*labelled, block]) for block in pool])
+
+    return score

@@ -10,11 +10,13 @@ from surveyor.selection.arrays import (
     target_variance,
     top_k,
 )
+from surveyor.selection.byturns import ByTurns
 from surveyor.selection.clusters import LCMD
 from surveyor.selection.committee import Committee
 from surveyor.selection.distance import FarthestPoint
 from surveyor.selection.herding import Herding
 from surveyor.selection.maxvariance import MaxVariance
+from surveyor.selection.misfit import MisfitVariance
 from surveyor.selection.registry import RULES, Given, make_rule, rules_that_take
 from surveyor.selection.rule import Fixed, PricedRule, Request, Rule, Score, among, tied
 from surveyor.selection.shortlist import Shortlist
@@ -25,12 +27,14 @@ from surveyor.selection.uniform import Random
 __all__ = [
     "LCMD",
     "RULES",
+    "ByTurns",
     "Committee",
     "FarthestPoint",
     "Fixed",
     "Given",
     "Herding",
     "MaxVariance",
+    "MisfitVariance",
     "PricedRule",
     "Random",
     "Request",

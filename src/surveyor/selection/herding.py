@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from scipy.spatial.distance import cdist, pdist
 from surveyor.errors import SelectionError
 from surveyor.linalg import row_blocks
 from surveyor.selection.rule import Request, Rule, Score, Ties, tied
-from surveyor.types import Features, Float64Array
+from surveyor.types import Features, Float64Array, IndexArray
 
 ROUNDING = 1e-9
 """Of a score, a difference of means of kernels between 0 and 1 over coordinates that an eigensolver gave."""
@@ -42,7 +41,6 @@ class Herding(Rule):
 
     components: int = 20
     sample: int = 2000
-    conditioned: ClassVar[bool] = True
 
     def score(self, request: Request) -> Score:
         if self.components <= 0 or self.sample <= 0:
@@ -58,28 +56,28 @@ class Herding(Rule):
 class Discrepancy(Score):
     """The scores of `Herding`; a pick costs the kernel of the pool with it.
 
-    | variable | shape        | meaning                                     |
-    |----------|--------------|---------------------------------------------|
-    | stand    | (sample,)    | pool structures whose mean is followed      |
+    | variable | shape     | meaning                                |
+    |----------|-----------|----------------------------------------|
+    | stand    | (sample,) | pool structures whose mean is followed |
     """
 
-    def __init__(self, pool: Features, train: Features, stand: NDArray[np.intp], components: int) -> None:
-        means = mean_rows(pool)
-        origin, axes = principal(means[stand], components)
-        self._pool = (means - origin) @ axes
-        known = (mean_rows(train) - origin) @ axes
-        spread = pdist(self._pool[stand])
-        # all alike: any width will do
-        self._width = float(np.median(spread[spread > 0])) if (spread > 0).any() else 1.0
-        self._wanted = np.concatenate(
-            [self._kernel(self._pool[part], self._pool[stand]).mean(axis=1) for part in _parts(len(means))]
-        )
+    def __init__(self, pool: Features, train: Features, stand: IndexArray, components: int) -> None:
+        origin, axes = principal(averages(pool.take(stand)), components)
+        self._pool = averages(pool, axes) - origin @ axes
+        known = averages(train, axes) - origin @ axes
+        followed = self._pool[stand]
+        gaps = pdist(followed)
+        # of structures that are all alike any width will do
+        self._width = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1.0
+        self._wanted = np.empty(len(pool))
+        for where, block in row_blocks(self._pool, size=4096):
+            self._wanted[where] = self._kernel(block, followed).mean(axis=1)
         self._count = len(known)
-        self._known = np.zeros(len(means))
+        self._known = np.zeros(len(pool))
         for row in known:
             self._known += self._kernel(self._pool, row[None])[:, 0]
 
-    def _kernel(self, left: Float64Array, right: Float64Array) -> Float64Array:
+    def _kernel(self, left: NDArray[np.floating], right: Float64Array) -> Float64Array:
         return np.asarray(np.exp(-cdist(left, right, "sqeuclidean") / (2 * self._width**2)))
 
     def best(self, allowed: NDArray[np.bool_]) -> Ties:
@@ -92,22 +90,18 @@ class Discrepancy(Score):
         self._count += 1
 
 
-def mean_rows(features: Features) -> Float64Array:
-    """Mean of each structure's rows (structures, dim)."""
-    total = np.zeros((len(features), features.dim))
+def averages(features: Features, axes: Float64Array | None = None) -> Float64Array:
+    """Mean of each structure's rows, along the axes (dim, count) where they are given."""
+    width = features.dim if axes is None else axes.shape[1]
+    total = np.zeros((len(features), width))
     for where, block in row_blocks(features.values):
-        np.add.at(total, features.owner[where], block)
-    counts = np.bincount(features.owner, minlength=len(features))
-    return np.asarray(total / counts[:, None])
+        np.add.at(total, features.owner[where], block if axes is None else block @ axes)
+    return np.asarray(total / np.bincount(features.owner, minlength=len(features))[:, None])
 
 
 def principal(rows: Float64Array, count: int) -> tuple[Float64Array, Float64Array]:
     """Mean row (dim,), and the strongest directions about it (dim, ≤ count)."""
     origin = rows.mean(axis=0)
-    centred = rows - origin
-    _, vectors = eigh(centred.T @ centred, subset_by_index=(max(0, rows.shape[1] - count), rows.shape[1] - 1))
-    return origin, np.asarray(vectors, dtype=np.float64)
-
-
-def _parts(count: int, size: int = 4096) -> list[slice]:
-    return [slice(start, start + size) for start in range(0, count, size)]
+    centred, dim = rows - origin, rows.shape[1]
+    _, axes = eigh(centred.T @ centred, subset_by_index=(max(0, dim - count), dim - 1))
+    return origin, np.asarray(axes, dtype=np.float64)
