@@ -15,21 +15,23 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from surveyor.lab.benchmark.curves import ErrorRatio
 
 HERE = Path(__file__).parent
 SPEC, RECORDS, TASKS = HERE / "rules.yaml", HERE / "results" / "rules.jsonl", HERE / "data" / "rules"
 LEARNERS = {"learn": "closed-form", "fine-tune": "fine-tuning"}
 BASELINE = "random"
-MOST = {"test": 64, "pool": 500}
-"""Frames of a part; more are a seeded sample, so that features cost minutes."""
+MOST = {"test": (64, 320), "pool": (500, 2500)}
+"""Frames and atoms of a part; what is beyond either is left out by a seeded sample."""
 
 Line = dict[str, Any]
 
@@ -65,14 +67,17 @@ def import_tasks(data: Path) -> None:
     from importers.kinds import MANY_SYSTEMS, ONE_SYSTEM
     from surveyor.structures import write_structures
 
+    def few(members: Sequence[Atoms], most: int) -> Sequence[Atoms]:
+        return sample(members, min(most, len(members)), np.random.default_rng(0), "frames")
+
     TASKS.mkdir(parents=True, exist_ok=True)
     for name, importer in {**ONE_SYSTEM, **MANY_SYSTEMS}.items():
         if not (TASKS / f"{name}.pool.extxyz").is_file():
             frames = importer(data)
-            for part, most in MOST.items():
-                members = getattr(frames, part)
-                few = sample(members, min(most, len(members)), np.random.default_rng(0), part)
-                write_structures(TASKS / f"{name}.{part}.extxyz", few)
+            for part, (most, atoms) in MOST.items():
+                members = few(getattr(frames, part), most)
+                members = few(members, round(atoms / np.mean([len(one) for one in members])))
+                write_structures(TASKS / f"{name}.{part}.extxyz", members)
             print(name, len(frames.pool), len(frames.test), flush=True)
 
 
