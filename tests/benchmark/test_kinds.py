@@ -10,12 +10,9 @@ from ase import Atoms
 from test_importers import methanols, write_made_up
 
 from importers.frames import Frames
-from importers.kinds import MANY_SYSTEMS, ONE_SYSTEM
 from importers.rdb7 import Sizes, rdb7_family, rdb7_reaction, reaction_family
 from importers.single import acetylacetone_300k, by_blocks, diels_alder, h2_reaction
 from importers.thermal import thermal
-from rules import SPEC
-from surveyor.lab.benchmark import load_benchmark
 from surveyor.structures import has_labels, read_structures, structure_id, write_structures
 from surveyor.structures.labels import ENERGY_KEY
 
@@ -91,8 +88,3 @@ def test_dynamics_are_seeded_and_the_test_comes_after_the_pool() -> None:
     np.testing.assert_array_equal(again.test[-1].positions, frames.test[-1].positions)
     other = thermal(Path(), **sizes, seed=1)
     assert np.abs(other.test[-1].positions - frames.test[-1].positions).max() > 1e-3
-
-
-def test_every_task_of_the_comparison_has_an_importer() -> None:
-    assert set(load_benchmark(SPEC).tasks) == {*ONE_SYSTEM, *MANY_SYSTEMS}
-    assert len(ONE_SYSTEM) + len(MANY_SYSTEMS) >= 12

@@ -47,6 +47,7 @@ class Herding(Rule):
             raise SelectionError(
                 f"components = {self.components}, sample = {self.sample}", expected="at least one of each"
             )
+        _ = request.view.norms  # refuses rows that are too large to square
         n = len(request.pool)
         drawn = np.sort(request.rng.choice(n, size=min(self.sample, n), replace=False))
         by_rank = np.argsort(request.rank)  # the same structures, whatever the order of the pool

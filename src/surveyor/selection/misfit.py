@@ -13,6 +13,9 @@ from surveyor.selection.rule import Request, Score
 from surveyor.selection.targets import Gains, TargetVariance
 from surveyor.types import Features, Float64Array
 
+ROUNDING = 1e-12
+"""A spread below this share of the rows' mean squared norm is none."""
+
 
 @dataclass(frozen=True, eq=False)
 class MisfitVariance(TargetVariance):
@@ -46,9 +49,12 @@ class MisfitVariance(TargetVariance):
         target = self.target_of(request)
         mean = centre(request.pool)
         spread = distances(request.pool, mean)
-        level = max(float(spread.mean()), np.finfo(np.float64).tiny)
+        level = float(spread.mean())
+        alike = level <= ROUNDING * float(request.view.norms.mean())
 
         def multiple(squares: Float64Array) -> Float64Array:
+            if alike:
+                return np.ones(len(squares))
             return 1.0 + self.misfit * level / self.noise * (squares / level) ** self.power
 
         root = np.sqrt(multiple(distances(request.train, mean)))
@@ -65,7 +71,7 @@ def centre(features: Features) -> Float64Array:
     total = np.zeros(features.dim)
     for _, block in row_blocks(features.values):
         total += block.sum(axis=0)
-    return np.asarray(total / len(features.values))
+    return np.asarray(total / features.values.shape[0])
 
 
 def distances(features: Features, centre: Float64Array) -> Float64Array:
