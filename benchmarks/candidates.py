@@ -80,10 +80,3 @@ class Smooth(Local):
     """The smooth term alone."""
 
     alpha: float = 1.0
-
-
-def variety(pool: Features) -> float:
-    """1 − |φ̄|² / mean |φ|²: 0 where all structures are alike."""
-    rows = averages(pool)
-    mean = rows.mean(axis=0)
-    return float(1 - mean @ mean / (rows**2).sum(axis=1).mean())
