@@ -39,15 +39,8 @@ def h2_combustion(
     rng = np.random.default_rng(seed)
     trajectories = Groups.of(read_structures(data / "h2-combustion-pool.extxyz"))
     coordinates = Groups.of(read_structures(data / "h2-combustion-irc.extxyz"))
-    early: list[Atoms] = []
-    late: list[Atoms] = []
-    for key in sorted(trajectories.members):
-        frames = sorted(trajectories[key], key=lambda atoms: int(atoms.info["frame"]))
-        early += frames[: round(len(frames) * (1 - part - GAP))]
-        late += frames[round(len(frames) * (1 - part)) :]
+    early, late = early_and_late(trajectories, part)
     paths = {reaction: coordinates[reaction, "irc"] for reaction in coordinates.reactions}
-    for atoms in late:
-        atoms.info["config_type"] = f"{atoms.info['config_type']}-late"
     test = [atoms for path in paths.values() for atoms in evenly(path, irc)]
     return Frames(
         pool=sample(early, pool, rng, "pool"),
@@ -55,6 +48,19 @@ def h2_combustion(
         target=[image for path in paths.values() for image in coarse_path(path[0], path[-1], targets)],
         latent=_latent(paths["h2-16"], rng),
     )
+
+
+def early_and_late(trajectories: Groups, part: float = 0.15) -> tuple[list[Atoms], list[Atoms]]:
+    """Every trajectory but its last part, and that part, a gap between them."""
+    early: list[Atoms] = []
+    late: list[Atoms] = []
+    for key in sorted(trajectories.members):
+        frames = sorted(trajectories[key], key=lambda atoms: int(atoms.info["frame"]))
+        early += frames[: round(len(frames) * (1 - part - GAP))]
+        late += frames[round(len(frames) * (1 - part)) :]
+    for atoms in late:
+        atoms.info["config_type"] = f"{atoms.info['config_type']}-late"
+    return early, late
 
 
 def _latent(path: list[Atoms], rng: np.random.Generator) -> list[Atoms]:

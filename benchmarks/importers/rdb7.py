@@ -1,4 +1,4 @@
-"""`rdb7-paths` and `rdb7-biased`: many organic reactions, without labels."""
+"""`rdb7-…`: organic reactions, many, of one family, or one; without labels."""
 
 from __future__ import annotations
 
@@ -87,6 +87,53 @@ def rdb7_biased(data: Path, *, seed: int = 0, sizes: Sizes = Sizes(), missing: f
     rest = seen[sizes.reactions : sizes.reactions + sizes.test_reactions - half]
     test |= dict.fromkeys(rest, "path-seen-family")
     return _frames(groups, seen[: sizes.reactions], test, sizes, rng)
+
+
+def rdb7_family(data: Path, *, seed: int = 0, sizes: Sizes = Sizes()) -> Frames:
+    """Reactions of the largest family; pool and test are of different ones.
+
+    Args:
+        data: folder of rdb7-geometries.extxyz.
+    """
+    rng = np.random.default_rng(seed)
+    groups = _read(data, sizes.max_atoms)
+    family = {name: reaction_family(groups[name, "r"][0], groups[name, "p"][0]) for name in groups.reactions}
+    names, members = np.unique(list(family.values()), return_counts=True)
+    largest = str(names[members.argmax()])
+    order = rng.permutation([name for name in groups.reactions if family[name] == largest]).tolist()
+    needed = sizes.reactions + sizes.test_reactions
+    _check(needed, len(order))
+    of_test = order[sizes.reactions : needed]
+    return _frames(groups, order[: sizes.reactions], dict.fromkeys(of_test, "path"), sizes, rng)
+
+
+def rdb7_reaction(
+    data: Path,
+    *,
+    seed: int = 0,
+    pool: int = 800,
+    test: int = 120,
+    blocks: int = 4,
+    sizes: Sizes = Sizes(),
+) -> Frames:
+    """One reaction, frames near its path alone; `blocks` pieces of the path, 5 % each, are the test's.
+
+    Args:
+        data: folder of rdb7-geometries.extxyz.
+    """
+    rng = np.random.default_rng(seed)
+    groups = _read(data, sizes.max_atoms)
+    path = _waypoints(groups, str(rng.choice(groups.reactions)))
+    starts = (np.arange(blocks) + 0.5) / blocks
+
+    def near(count: int, inside: bool, widths: Sequence[float]) -> list[Atoms]:
+        places = rng.random(20 * blocks * count)
+        held = ((places[:, None] > starts) & (places[:, None] < starts + 0.05)).any(axis=1)
+        chosen = np.sort(places[held == inside][:count])
+        frames = along(path, chosen)
+        return [rattled(a, widths[i % len(widths)], rng, "path") for i, a in enumerate(frames)]
+
+    return Frames(near(pool, False, sizes.widths), near(test, True, sizes.widths), [])
 
 
 def reaction_family(reactant: Atoms, product: Atoms) -> str:

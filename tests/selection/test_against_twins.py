@@ -8,6 +8,8 @@ from pools import KINDS, grouped, pool
 from twins import (
     distance_score,
     greedy,
+    herding_score,
+    misfit_score,
     plain_lcmd,
     structures,
     target_score,
@@ -16,11 +18,15 @@ from twins import (
 )
 
 from surveyor.selection import (
+    ByTurns,
     FarthestPoint,
+    Herding,
     MaxVariance,
+    MisfitVariance,
     TargetVariance,
     TopK,
     farthest,
+    herding,
     lcmd,
     max_variance,
     target_variance,
@@ -169,3 +175,63 @@ def test_conditioning_a_block_equals_conditioning_its_rows() -> None:
         blocks = structures(Features.one_row_each(rows[6:]))
         twin = greedy(blocks, structures(train), 10, variance_score(blocks, NOISE), ties(blocks))
         assert_same(got, twin)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["random", "badly scaled", "clustered"])
+@pytest.mark.parametrize("n_train", [0, 4])
+def test_herding(kind: str, n_train: int, dtype: type) -> None:
+    rows = pool(kind, 36 + n_train, dtype=dtype)
+    X, train = rows[n_train:], structures(Features.one_row_each(rows[:n_train]))
+    for features in (Features.one_row_each(X), grouped(X)):
+        blocks = structures(features)
+        twin = greedy(blocks, train, 8, herding_score(blocks, 5), 1e-9)
+        assert_same(Herding(components=5)(features, Features.one_row_each(rows[:n_train]), 8), twin, 1e-7)
+
+
+def test_herding_follows_the_sizes_of_clusters() -> None:
+    """Of two clusters the one of three quarters of the pool gets three quarters of the picks."""
+    rng = np.random.default_rng(0)
+    centres = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    X = centres[np.repeat([0, 1], [60, 20])] + 0.01 * rng.standard_normal((80, 3))
+    picks = herding(X, np.zeros((0, 3)), 16).indices
+    assert (picks < 60).sum() == 12
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("misfit", "power"), [(0.1, 2.0), (1.0, 1.0)])
+def test_misfit_variance(kind: str, misfit: float, power: float, dtype: type) -> None:
+    X, train = pool(kind, 50, dtype=dtype), pool(kind, 6, seed=1, dtype=dtype)
+    target = pool(kind, 9, seed=2, dtype=dtype)
+    labelled = structures(Features.one_row_each(train))
+    scale = float((X.astype(np.float64) ** 2).sum(axis=1).max())
+    for features in (Features.one_row_each(X), grouped(X)):
+        blocks = structures(features)
+        twin = greedy(blocks, labelled, 8, misfit_score(blocks, target, NOISE, misfit, power), 1e-11)
+        rule = MisfitVariance(noise=NOISE, target=Features.one_row_each(target), misfit=misfit, power=power)
+        assert_same(rule(features, Features.one_row_each(train), 8), twin, 1e-9 * max(1.0, scale))
+
+
+def test_without_misfit_it_is_target_variance() -> None:
+    X, train = pool("clustered", 60), pool("clustered", 5, seed=1)
+    without = MisfitVariance(misfit=0.0)(Features.one_row_each(X), Features.one_row_each(train), 20)
+    plain = TargetVariance()(Features.one_row_each(X), Features.one_row_each(train), 20)
+    assert without.indices.tolist() == plain.indices.tolist()
+    np.testing.assert_array_equal(without.scores, plain.scores)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_two_rules_by_turns(share: float) -> None:
+    X, train, target = pool("random", 40), pool("random", 4, seed=1), pool("random", 9, seed=3)
+    blocks, labelled = structures(Features.one_row_each(X)), structures(Features.one_row_each(train))
+    scores = target_score(blocks, target, NOISE), herding_score(blocks, 20)
+
+    def turn(seen: list[np.ndarray]) -> np.ndarray:
+        number = len(seen) - len(train) + 1
+        first = int(number * share + 1e-9) > int((number - 1) * share + 1e-9)
+        return scores[0 if first else 1](seen)
+
+    twin = greedy(blocks, labelled, 15, turn, 1e-9)
+    rule = ByTurns(noise=NOISE, target=Features.one_row_each(target), share=share)
+    assert_same(rule(Features.one_row_each(X), Features.one_row_each(train), 15), twin, 1e-8)

@@ -13,14 +13,18 @@ from twins import greedy, structures, ties, variance_score
 
 from surveyor.selection import (
     LCMD,
+    ByTurns,
     Committee,
     FarthestPoint,
+    Herding,
     MaxVariance,
+    MisfitVariance,
     Random,
     TargetVariance,
     TopK,
     committee,
     farthest,
+    herding,
     lcmd,
     max_variance,
     target_variance,
@@ -34,6 +38,9 @@ RULES: dict[str, Selector] = {
     "farthest": FarthestPoint(),
     "lcmd": LCMD(),
     "target-variance": TargetVariance(noise=1e-3, sample=10),
+    "herding": Herding(components=4, sample=20),
+    "misfit-variance": MisfitVariance(noise=1e-3, sample=10),
+    "by-turns": ByTurns(noise=1e-3, sample=10),
     "random": Random(),
 }
 each_rule = pytest.mark.parametrize("name", [*RULES, "committee"])
@@ -132,7 +139,7 @@ def test_the_order_of_the_pool_does_not_matter(
     assert order[shuffled.indices].tolist() == straight.indices.tolist()
 
 
-@pytest.mark.parametrize("name", ["target-variance", "random"])
+@pytest.mark.parametrize("name", ["target-variance", "misfit-variance", "by-turns", "herding", "random"])
 @quick
 @given(st.sampled_from(["random", "badly scaled", "clustered"]), st.booleans(), dtypes, seeds)
 def test_what_is_drawn_from_the_pool_does_not_depend_on_its_order(
@@ -157,9 +164,10 @@ def test_what_is_drawn_from_the_pool_does_not_depend_on_its_order(
         lambda X, T, ids: top_k(X, T, 9, ids=ids),
         lambda X, T, ids: farthest(X, T, 9, ids=ids),
         lambda X, T, ids: lcmd(X, T, 9, ids=ids),
+        lambda X, T, ids: herding(X, T, 9, ids=ids),
         lambda X, T, ids: target_variance(X, T, T, 9, ids=ids),
     ],
-    ids=["committee", "max-variance", "top-k", "farthest", "lcmd", "target-variance"],
+    ids=["committee", "max-variance", "top-k", "farthest", "lcmd", "herding", "target-variance"],
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_ties_go_to_the_lowest_id_whatever_the_order(rule: Callable[..., Selection], dtype: type) -> None:

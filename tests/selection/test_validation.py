@@ -13,14 +13,18 @@ from pools import grouped, pool
 from surveyor.errors import FeatureError, SelectionError, SurveyorError
 from surveyor.selection import (
     LCMD,
+    ByTurns,
     Committee,
     FarthestPoint,
+    Herding,
     MaxVariance,
+    MisfitVariance,
     Random,
     TargetVariance,
     TopK,
     committee,
     farthest,
+    herding,
     lcmd,
     max_variance,
     random,
@@ -31,11 +35,22 @@ from surveyor.selection import lazy as lazy_module
 from surveyor.selection import pool as pool_module
 from surveyor.types import Features, Selection, Selector, Stopped
 
-RULES: list[Selector] = [MaxVariance(), TopK(), FarthestPoint(), LCMD(), TargetVariance(sample=9), Random()]
+RULES: list[Selector] = [
+    MaxVariance(),
+    TopK(),
+    FarthestPoint(),
+    LCMD(),
+    TargetVariance(sample=9),
+    MisfitVariance(sample=9),
+    ByTurns(sample=9),
+    Herding(),
+    Random(),
+]
 FUNCTIONS = [
     max_variance,
     top_k,
     farthest,
+    herding,
     lcmd,
     random,
     lambda X, T, k: target_variance(X, T, None, k, sample=9),
@@ -105,6 +120,15 @@ def test_settings_of_the_wrong_shape_or_sign() -> None:
         target_variance(X, train, np.zeros((3, 5)), 2)
     with pytest.raises(SelectionError, match="sample"):
         target_variance(X, train, None, 2, sample=0)
+    for rule, message in (
+        (Herding(components=0), "components"),
+        (Herding(sample=0), "sample"),
+        (MisfitVariance(misfit=-1.0), "misfit"),
+        (MisfitVariance(power=np.inf), "power"),
+        (ByTurns(share=1.1), "share"),
+    ):
+        with pytest.raises(SelectionError, match=message):
+            rule(Features.one_row_each(X), Features.one_row_each(train), 2)
 
 
 def test_disagreements_that_cannot_be_ranked() -> None:

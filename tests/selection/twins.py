@@ -123,3 +123,51 @@ def plain_lcmd(
         left -= price[best]
         centres.append(X[best])
     return picks, scores
+
+
+def herding_score(pool: list[np.ndarray], components: int) -> Score:
+    """Distances about the pool's strongest singular directions, every kernel of every pair anew."""
+    means = np.array([block.mean(axis=0) for block in pool])
+    _, _, directions = np.linalg.svd(means - means.mean(axis=0))
+
+    def place(block: np.ndarray) -> np.ndarray:
+        return directions[:components] @ (block.mean(axis=0) - means.mean(axis=0))
+
+    pairs = [np.linalg.norm(place(x) - place(y)) for i, x in enumerate(pool) for y in pool[:i]]
+    width = float(np.median([gap for gap in pairs if gap > 0]))
+
+    def kernel(x: np.ndarray, y: np.ndarray) -> float:
+        return float(np.exp(-((place(x) - place(y)) ** 2).sum() / (2 * width**2)))
+
+    def score(labelled: list[np.ndarray]) -> np.ndarray:
+        wanted = np.array([np.mean([kernel(x, y) for y in pool]) for x in pool])
+        known = np.array([sum(kernel(x, s) for s in labelled) for x in pool])
+        return 1 + wanted - known / (len(labelled) + 1)
+
+    return score
+
+
+def misfit_score(
+    pool: list[np.ndarray], target: np.ndarray, noise: float, misfit: float, power: float
+) -> Score:
+    """Mean target variance before minus after, every label weighed by one over its own noise."""
+    mean = np.concatenate(pool).mean(axis=0)
+
+    def square(block: np.ndarray) -> float:
+        return float(np.mean([(row - mean) @ (row - mean) for row in block]))
+
+    level = float(np.mean([square(block) for block in pool]))
+
+    def variance(labelled: list[np.ndarray]) -> float:
+        information = np.eye(len(mean))
+        for block in labelled:
+            own = noise + misfit * level * (square(block) / level) ** power
+            information += block.T @ block / own
+        covariance = np.linalg.inv(information)
+        return float(np.mean([t @ covariance @ t for t in target]))
+
+    def score(labelled: list[np.ndarray]) -> np.ndarray:
+        before = variance(labelled)
+        return np.array([before - variance([*labelled, block]) for block in pool])
+
+    return score

@@ -10,6 +10,7 @@ import numpy as np
 from surveyor.selection.clusters import LCMD
 from surveyor.selection.committee import Committee
 from surveyor.selection.distance import FarthestPoint
+from surveyor.selection.herding import Herding
 from surveyor.selection.maxvariance import MaxVariance
 from surveyor.selection.rule import Rule
 from surveyor.selection.targets import TargetVariance
@@ -65,6 +66,7 @@ max_variance = on_arrays(MaxVariance, "max_variance")
 target_variance = on_arrays(TargetVariance, "target_variance", TARGET)
 lcmd = on_arrays(LCMD, "lcmd")
 farthest = on_arrays(FarthestPoint, "farthest")
+herding = on_arrays(Herding, "herding")
 top_k = on_arrays(TopK, "top_k")
 committee = on_arrays(Committee, "committee", "disagreement")
 random = on_arrays(Random, "random")

@@ -8,6 +8,7 @@ from surveyor.registry import Registry
 from surveyor.selection.clusters import LCMD
 from surveyor.selection.committee import Committee
 from surveyor.selection.distance import FarthestPoint
+from surveyor.selection.herding import Herding
 from surveyor.selection.maxvariance import MaxVariance
 from surveyor.selection.rule import Rule
 from surveyor.selection.targets import TargetVariance
@@ -21,6 +22,7 @@ RULES: Registry[type[Rule]] = Registry(
         "max-variance": MaxVariance,
         "lcmd": LCMD,
         "farthest": FarthestPoint,
+        "herding": Herding,
         "top-k": TopK,
         "committee": Committee,
         "random": Random,

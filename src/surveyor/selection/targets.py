@@ -57,6 +57,14 @@ class TargetVariance(PricedRule):
 
     def score(self, request: Request) -> Score:
         check_noise(self.noise)
+        return Gains(request.view, request.train, self.target_of(request), self.noise, request.weight)
+
+    def target_of(self, request: Request) -> Features:
+        """The target structures, drawn from the pool where none are given.
+
+        Raises:
+            SelectionError: none, or of another width than the pool.
+        """
         target, dim = self.settled(request).target, request.pool.dim
         if target is None or target.dim != dim or len(target) == 0:
             got = "no target" if target is None else f"{len(target)} target structures of width {target.dim}"
@@ -65,7 +73,7 @@ class TargetVariance(PricedRule):
                 expected=f"at least one target, of the pool's width {dim}",
                 todo="make target features with the same feature map and settings",
             )
-        return Gains(request.view, request.train, target, self.noise, request.weight)
+        return target
 
 
 class Gains(Score):
@@ -77,6 +85,7 @@ class Gains(Score):
         S ← S − aaᵀ,    H ← H − abᵀ − baᵀ + a(UGUᵀ)aᵀ
 
     so that a pick costs two products of the pool with a vector, and the targets are never seen again.
+    `multiple` (structures,), 1 where it is None, are multiples of λ; rows of `train` are over their roots.
 
     Structures of equal row count r are kept together as stacks of r×r matrices.
     """
@@ -88,10 +97,12 @@ class Gains(Score):
         target: Features,
         noise: float,
         weight: Float64Array | None = None,
+        multiple: Float64Array | None = None,
     ) -> None:
         self.pool = pool
         self._weight = weight
-        self._noise = noise
+        self._multiple = np.ones(pool.n_structures) if multiple is None else multiple
+        self._noise = noise * self._multiple
         self._norms = pool.norms
         self._directions = Directions(train.values, noise, np.float64)
         self._root = _root(target)  # R with RᵀR = G
@@ -127,7 +138,9 @@ class Gains(Score):
         self._scale = [np.trace(H, axis1=1, axis2=2) for H in self._H]
 
     def take(self, structure: int) -> None:
-        U = self._directions.add(self.pool.structure(structure))
+        # a label of n times the noise says what a row of 1/√n times the length says
+        rows = self.pool.structure(structure) / np.sqrt(self._multiple[structure])
+        U = self._directions.add(rows)
         across = U @ self._root.T
         W = across @ self._target_map  # UGP, with P from before this pick
         K = across @ across.T  # UGUᵀ
@@ -153,13 +166,14 @@ class Gains(Score):
             self._groups, self._sizes, self._S, self._H, self._scale, strict=True
         ):
             norm = self._norms[self.pool.rows_of(group)].reshape(-1, size).sum(axis=1)
+            noise = self._noise[group]
             if size == 1:
-                least = np.maximum(S[:, 0, 0], 0.0) + self._noise
+                least = np.maximum(S[:, 0, 0], 0.0) + noise
                 gain = H[:, 0, 0] / least
             else:
                 # S ≥ 0 up to rounding, so that λ bounds the eigenvalues of S + λI from below
-                least = np.full(len(group), self._noise)
-                gain = np.trace(np.linalg.solve(S + self._noise * np.eye(size), H), axis1=1, axis2=2)
+                least = noise
+                gain = np.trace(np.linalg.solve(S + noise[:, None, None] * np.eye(size), H), axis1=1, axis2=2)
             value[group] = np.maximum(gain, 0.0)
             error[group] = unit * (scale + value[group] * norm) / least
         return (value, error) if self._weight is None else (value * self._weight, error * self._weight)
