@@ -122,11 +122,23 @@ def test_a_gain_must_be_more_than_chance_between_groups() -> None:
     assert not enough_held_out(two[:2])
 
 
-def test_three_held_out_structures_take_a_clear_gain() -> None:
-    """Student's quantile for two degrees of freedom is 4.30: twice the standard error is not enough."""
-    three = [Atoms("H")] * 3
-    before, drops = np.full(3, 10.0), np.array([0.7, 0.8, 0.95])
-    ratio = (1 - drops).mean() / ((1 - drops).std(ddof=1) / np.sqrt(3))
-    assert 2 < ratio < 4.30
-    assert not pays(of(before), of(drops * before), three)
-    assert pays(of(before), of(np.array([0.7, 0.72, 0.75]) * before), three)
+def test_three_held_out_structures_take_a_clearer_gain_than_many() -> None:
+    """Student's quantile at the level of one standard error: 1.32 for three structures, 1.02 for eighteen."""
+    before, drops = np.full(3, 10.0), np.array([0.7, 0.8, 1.05])
+    change = 2 * np.log((drops * 10 + 10) / 20)  # energies and forces alike
+    ratio = -change.mean() / (change.std(ddof=1) / np.sqrt(3))
+    assert 1.32 < ratio < 2
+    assert pays(of(before), of(drops * before), [Atoms("H")] * 3)
+    less = np.array([0.7, 0.8, 1.15])
+    assert -np.log((less + 1) / 2).mean() > 0
+    assert not pays(of(before), of(less * before), [Atoms("H")] * 3)
+    assert pays(of(np.full(18, 10.0)), of(np.tile(less, 6) * 10), [Atoms("H")] * 18)
+
+
+def test_one_large_error_does_not_hide_a_gain_nor_pay_for_a_loss() -> None:
+    before = np.full(18, 10.0)
+    before[0] = 300.0
+    most = np.where(np.arange(18) == 0, 1.0, 0.8)
+    assert pays(of(before), of(most * before), [Atoms("H")] * 18)
+    worse = np.where(np.arange(18) == 0, 1.3, 0.8)  # seventeen gain two, one loses ninety
+    assert not pays(of(before), of(worse * before), [Atoms("H")] * 18)

@@ -18,7 +18,7 @@ class TangentSettings(Settings):
     | seed       | of sketch and directions                                                 |
     """
 
-    dim: PositiveInt = 2048
-    probes: PositiveInt = 4
+    dim: PositiveInt = 3072
+    probes: PositiveInt = 12
     parameters: str = "all"
     seed: NonNegativeInt = 0
