@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 # One thread a process: the models are small, and processes share the cores better than threads do.
 ONE    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-# Environments of families that cannot share one with mace-torch.
+# Families that cannot share an environment with mace-torch, and where theirs are.
+FAMILIES := sevennet nequip
 ENVS   ?= envs
 
 .PHONY: install demo test test-slow test-browser test-chaos test-fuzz test-engines test-slurm test-families lint clean
@@ -63,8 +64,9 @@ $(ENVS)/%/env.stamp: $(VENV)/bin/python pyproject.toml plugins/surveyor-%/pyproj
 	touch $@
 
 # The plug-ins' own tests, each in its environment; then campaigns with them, which takes some minutes.
-test-families: $(VENV)/dev.stamp $(ENVS)/sevennet/env.stamp
-	cd plugins/surveyor-sevennet && $(ONE) $(abspath $(ENVS))/sevennet/bin/python -m pytest
+test-families: $(VENV)/dev.stamp $(FAMILIES:%=$(ENVS)/%/env.stamp)
+	set -e; for family in $(FAMILIES); do \
+	  (cd plugins/surveyor-$$family && $(ONE) $(abspath $(ENVS))/$$family/bin/python -m pytest); done
 	$(ONE) SURVEYOR_ENVS=$(abspath $(ENVS)) $(BIN)/python -m pytest -m families -s
 
 lint: $(VENV)/dev.stamp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import sevenn._keys as keys
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from e3nn import o3
 from sevenn.calculator import SevenNetCalculator
 from sevenn.checkpoint import SevenNetCheckpoint
 from sevenn.nn.scale import Rescale, SpeciesWiseRescale
@@ -23,6 +22,7 @@ from sevenn.util import load_checkpoint
 
 from surveyor.errors import PotentialError
 from surveyor.potentials.base import Batch, Dtype, Layer
+from surveyor.potentials.e3nn_layers import scalar_layer
 from surveyor.potentials.graphs import build_graph
 from surveyor.potentials.models import as_buffers, usable_device
 from surveyor.potentials.prediction import PotentialCalculator, fingerprint_of, predictions
@@ -223,17 +223,8 @@ class SevenNetPotential:
 
     def layers(self) -> list[Layer]:
         """Rotation-invariant node features (0e irreps) after each convolution."""
-        found = []
-        for name, module in self.model.named_children():
-            if name.endswith("_equivariant_gate"):
-                irreps = module.gate.irreps_out
-                parts = zip(irreps.slices(), irreps, strict=True)
-                scalars = [torch.arange(p.start, p.stop) for p, (_, ir) in parts if ir == o3.Irrep("0e")]
-                chosen = torch.cat(scalars).to(self.device)
-                found.append(
-                    Layer(module.gate, len(chosen), partial(torch.index_select, dim=1, index=chosen))
-                )
-        return found
+        gates = [m.gate for name, m in self.model.named_children() if name.endswith("_equivariant_gate")]
+        return [scalar_layer(gate, gate.irreps_out, self.device) for gate in gates]
 
     def rules(self) -> dict[str, Rule]:
         """All its modules are e3nn's."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from surveyor.potentials.fine_tuning import FineTuningSettings
 
@@ -24,6 +24,7 @@ from mace.modules.symmetric_contraction import Contraction
 from surveyor.errors import PotentialError
 from surveyor.potentials.base import Batch, Layer
 from surveyor.potentials.batches import batches
+from surveyor.potentials.e3nn_layers import scalar_layer
 from surveyor.potentials.graphs import build_graph
 from surveyor.potentials.mace.contraction import ContractionRule
 from surveyor.potentials.mace.fresh import randomly_initialised
@@ -219,18 +220,8 @@ class MacePotential:
 
     def layers(self) -> list[Layer]:
         """Rotation-invariant node features (0e irreps) after each message-passing layer."""
-        found = []
-        for product in cast(torch.nn.ModuleList, self.model.products):
-            irreps = o3.Irreps(str(cast(torch.nn.Module, product.linear).irreps_out))
-            scalars = torch.cat(
-                [
-                    torch.arange(part.start, part.stop)
-                    for part, (_, irrep) in zip(irreps.slices(), irreps, strict=True)
-                    if irrep == o3.Irrep("0e")
-                ]
-            ).to(self.device)
-            found.append(Layer(product, len(scalars), partial(_columns, scalars)))
-        return found
+        products = cast(Any, self.model.products)
+        return [scalar_layer(p, o3.Irreps(str(p.linear.irreps_out)), self.device) for p in products]
 
     def energies(self, batch: Batch) -> torch.Tensor:
         """Energies (eV) of a batch, (structures,), still part of the graph of differentiation."""
@@ -277,10 +268,6 @@ class MacePotential:
         """The same architecture with fresh weights; see `randomly_initialised`."""
         model = randomly_initialised(self.model, seed)
         return MacePotential(model, source=f"{self.source} with random weights", head=self.head)
-
-
-def _columns(wanted: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    return output[:, wanted]
 
 
 def _contraction_tensors(module: torch.nn.Module) -> dict[int, tuple[str, torch.Tensor]]:
