@@ -296,7 +296,7 @@ FAULTS: dict[str, tuple[Callable[[Frames], Frames], str, str, set[str]]] = {
     "some in kcal/mol": (in_units(1, KCAL, every=5), "force unit", "kcal/mol/Å", {"gradient", "net force"}),
     "ions without charge": (unstated_cations, "two groups", "CH4O", {"gradient", "outliers", "copies"}),
     "two levels of theory": (two_levels, "two groups", "two levels", {"gradient", "outliers"}),
-    "impossible spin": (impossible_spin, "charge and spin", "cannot be", set()),
+    "impossible spin": (impossible_spin, "charge and spin", "cannot be", {"charges"}),
     "doublets, not stated": (unstated_doublet, "charge and spin", "no total_spin", {"gradient"}),
     "multiplicity 0": (multiplicity_zero, "charge and spin", "2S+1", set()),
     "charge on some": (charge_on_some, "charge and spin", "10 do not", set()),

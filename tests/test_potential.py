@@ -146,7 +146,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         (tmp_path / "e.model", "no such file"),
         (
             Path("medum-mpa-0"),
-            r"expected: 'builtin', the path of a .model or .tangent file, or .* medium-mpa-0",
+            r"expected: 'builtin', the path of a .*\.model or .*\.tangent file, or .* medium-mpa-0",
         ),
     ):
         with pytest.raises(PotentialError, match=message):

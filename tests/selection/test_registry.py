@@ -33,15 +33,20 @@ def test_the_help_of_select_lists_the_rules_with_what_they_do() -> None:
         assert f"{name}: {summary(name)}" in squeezed(shown)
 
 
+def named() -> list[str]:
+    """Rules by name; other tests of this process may have called some by import path."""
+    return [name for name in RULES if ":" not in name]
+
+
 def test_the_docs_name_every_rule_in_both_tables() -> None:
     page = (DOCS / "choosing-rules.md").read_text()
-    for name in RULES:
+    for name in named():
         assert len(re.findall(rf"^\| `{name}` \|", page, flags=re.MULTILINE)) >= 2
 
 
 def test_a_rule_takes_what_it_has_settings_for() -> None:
     given = Given(noise=0.5, cost=np.ones(3), budget=2.0, disagreement=np.arange(3.0))
-    made = {name: make_rule(name, given) for name in RULES}
+    made = {name: make_rule(name, given) for name in named()}
     assert {name for name, rule in made.items() if getattr(rule, "noise", None) == 0.5} == {
         "target-variance",
         "max-variance",
