@@ -148,6 +148,7 @@ def test_it_selects_where_neither_mace_nor_e3nn_can_be_imported(tmp_path: Path) 
     assert len(set(json.loads(done.stdout)["indices"])) == 3
 
 
+@pytest.mark.slow
 def test_the_example_of_a_training_moves_the_weights_and_lowers_the_error(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "examples" / "chgnet" / "train.py"
     files = [

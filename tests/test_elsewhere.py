@@ -225,6 +225,7 @@ def campaign_file(folder: Path, python: str, mood: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_campaign_that_is_killed_goes_on(there: str, tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
