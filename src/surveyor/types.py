@@ -268,6 +268,10 @@ class Labeller(Protocol):
     def __call__(self, todo: Mapping[str, Atoms]) -> Iterator[tuple[str, Labels | Failure]]: ...
 
 
+TRAINING_SETTINGS = "settings.json"
+"""What a trainer did, in the folder in which it works."""
+
+
 class Trainer(Protocol):
     """Fine-tuning: a start potential and labelled structures in, a better potential out.
 

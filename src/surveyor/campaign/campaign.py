@@ -30,7 +30,6 @@ from surveyor.campaign.records import (
     round_folder,
     training_settings,
     wall_hours,
-    write_json,
     write_metrics,
     write_round,
 )
@@ -38,7 +37,7 @@ from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.rules import Harvest, harvest
 from surveyor.progress import Progress, Silent
-from surveyor.structures.writing import write_structures
+from surveyor.structures.writing import write_json, write_structures
 from surveyor.types import Failure, Labeller, Labels, Potential
 
 POOL_USED_UP = "every structure of the pool is labelled or failed"

@@ -17,11 +17,11 @@ import numpy as np
 from ase import Atoms
 
 from surveyor.campaign.latent_map import read_map
-from surveyor.campaign.records import read_json, write_json
+from surveyor.campaign.records import read_json
 from surveyor.errors import CampaignError, notice
 from surveyor.structures.identity import structure_id
 from surveyor.structures.labels import ENERGY_KEY, FORCES_KEY, STRESS_KEY
-from surveyor.structures.writing import whole_file
+from surveyor.structures.writing import whole_file, write_json
 from surveyor.types import Float64Array
 
 INPUTS = "inputs.json"

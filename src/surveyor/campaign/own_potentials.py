@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surveyor.campaign.records import read_json, write_json
+from surveyor.campaign.records import read_json
 from surveyor.errors import CampaignError, notice
 from surveyor.potentials.opening import checksum, open_potential
+from surveyor.structures.writing import write_json
 from surveyor.types import Potential
 
 if TYPE_CHECKING:

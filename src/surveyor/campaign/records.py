@@ -14,12 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.names import check_method_name, is_structure_id
-from surveyor.structures.writing import atomic_write
+from surveyor.structures.writing import atomic_write, write_json
+from surveyor.types import TRAINING_SETTINGS
 
 SCHEMA = 1
 STATE = "state.json"
 DONE = "DONE"
-SETTINGS = "settings.json"
 """What the trainer really did in a round."""
 
 
@@ -131,11 +131,6 @@ def round_folder(folder: Path, number: int) -> Path:
     return folder / "rounds" / f"{number:03d}"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """JSON for people and programs, written as a whole."""
-    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1, allow_nan=False) + "\n"))
-
-
 def read_json(path: Path) -> Any:
     """Content of a JSON file of a campaign.
 
@@ -205,13 +200,13 @@ def read_picks(path: Path) -> dict[str, int]:
 
 def keep_settings(workdir: Path, target: Path) -> None:
     """Keep the effective settings that a trainer left in its working folder, if it left any."""
-    if (workdir / SETTINGS).is_file():
-        write_json(target / SETTINGS, _mapping(workdir / SETTINGS))
+    if (workdir / TRAINING_SETTINGS).is_file():
+        write_json(target / TRAINING_SETTINGS, _mapping(workdir / TRAINING_SETTINGS))
 
 
 def training_settings(folder: Path, number: int) -> dict[str, Any]:
     """The effective settings of a round's training; empty where none are known."""
-    path = round_folder(folder, number) / SETTINGS
+    path = round_folder(folder, number) / TRAINING_SETTINGS
     return dict(_mapping(path)) if path.is_file() else {}
 
 

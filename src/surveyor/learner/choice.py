@@ -18,10 +18,9 @@ from surveyor.learner.settings import TangentSettings
 from surveyor.metrics import enough_held_out, errors, pays
 from surveyor.types import Potential
 
-UNTRAINED = "energies and forces, on the pretrained potential"
-
-KINDS = {"energies": False, "energies and forces": True, UNTRAINED: True}
-"""What a correction learns from, in the order in which they are tried → with forces?"""
+ENERGIES, BOTH = "energies", "energies and forces"
+UNTRAINED = f"{BOTH}, on the pretrained potential"
+"""What a correction learns from, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +30,7 @@ class Choice:
     | variable  | meaning                                                                | unit            |
     |-----------|------------------------------------------------------------------------|-----------------|
     | potential | the base, or a potential with a correction that has seen the held-out labels as well |   |
-    | chosen    | `none`, or a key of `KINDS`                                            |                 |
+    | chosen    | `none`, `ENERGIES`, `BOTH` or `UNTRAINED`                              |                 |
     | held_out  | number of structures that judged                                       |                 |
     | errors    | candidate → mean errors of energies and forces on them                 | meV/atom, meV/Å |
     """
@@ -44,7 +43,7 @@ class Choice:
     def __str__(self) -> str:
         if not self.errors:
             return f"no tangent correction: {self.held_out} held-out structures are too few to judge one"
-        kind = self.chosen if self.chosen != "none" else "energies and forces"
+        kind = self.chosen if self.chosen != "none" else BOTH
         energy, force = self.errors[kind]
         alone, alone_force = self.errors["none"]
         return (
@@ -91,7 +90,7 @@ def choose_correction(
         if pays(before, after, held_out):
             best, chosen, before = candidate, name, after
     if isinstance(best, TangentPotential):
-        best = best.with_labels(held_out, forces=KINDS[chosen])
+        best = best.with_labels(held_out, forces=chosen != ENERGIES)
     return Choice(best, chosen, len(held_out), found)
 
 
@@ -103,8 +102,7 @@ def _candidates(
     pretrained: Potential | None,
 ) -> Iterator[tuple[str, TangentPotential]]:
     rows = labelled_rows(force_tangent(base, settings), train)
-    for name in ("energies", "energies and forces"):
-        seen = rows if KINDS[name] else rows.of_energies()
+    for name, seen in ((ENERGIES, rows.of_energies()), (BOTH, rows)):
         yield name, correction(base, seen, settings, origin=origin)
     if pretrained is not None:
         yield UNTRAINED, fit_tangent(pretrained, train, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import re
+from collections.abc import Callable
 
 import torch
 
@@ -28,13 +28,13 @@ def usable_device(device: str | None) -> torch.device:
     return target
 
 
-def as_buffers(model: torch.nn.Module, pattern: str) -> None:
-    """Make buffers of the parameters whose names match: they stay in the state and are no features.
+def as_buffers(model: torch.nn.Module, chosen: Callable[[str], object]) -> None:
+    """Make buffers of the parameters whose names are chosen: they stay in the state and are no features.
 
     For the scalars of a radial basis, whose gradients drown those of all weights and tell less, and for heads
     that the energy does not pass through.
     """
-    for name in [name for name, _ in model.named_parameters() if re.search(pattern, name)]:
+    for name in [name for name, _ in model.named_parameters() if chosen(name)]:
         path, _, own = name.rpartition(".")
         module = model.get_submodule(path)
         value = module._parameters.pop(own)

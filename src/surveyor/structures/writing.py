@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ase import Atoms
 
@@ -83,6 +85,20 @@ def atomic_write(path: str | Path, fill: Callable[[IO[str]], object]) -> Path:
         text.flush()
         text.detach()
     return Path(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON for people and programs, written as a whole; see `whole_file`."""
+    atomic_write(path, lambda file: file.write(json.dumps(content, indent=1, allow_nan=False) + "\n"))
+
+
+def emptied(folder: Path) -> Path:
+    """A folder with nothing in it: what an earlier attempt left there is gone, a link is not followed."""
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def write_error(path: Path, error: OSError) -> SurveyorError:

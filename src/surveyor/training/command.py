@@ -22,7 +22,7 @@ from surveyor.structures.composition import element_offsets, elements_of
 from surveyor.structures.identity import with_state
 from surveyor.structures.label_keys import without_acting_keys
 from surveyor.structures.labels import labels_of
-from surveyor.structures.writing import write_structures
+from surveyor.structures.writing import emptied, write_structures
 from surveyor.types import Potential
 
 TRAIN, VALID, REFERENCES = "train.extxyz", "valid.extxyz", "references.json"
@@ -97,10 +97,7 @@ class CommandTrainer:
     ) -> Potential:
         if not train:
             raise TrainingError("no labelled structure to train on", expected="at least one")
-        if workdir.is_symlink():
-            workdir.unlink()
-        shutil.rmtree(workdir, ignore_errors=True)  # what an interrupted training left is none of this one
-        workdir.mkdir(parents=True)
+        emptied(workdir)
         train, valid = ([with_state(without_acting_keys(a)) for a in part] for part in (train, valid))
         energies = dict(references or _fitted(train))
         if isinstance(start, Shiftable) and not references:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,8 @@ from ase import Atoms
 from surveyor.metrics import Errors, enough_held_out, errors, pays
 from surveyor.potentials.base import Trainable
 from surveyor.potentials.fine_tuning import STAGES, FineTuningSettings
-from surveyor.structures.writing import atomic_write
-from surveyor.types import Potential, Trainer
-
-SETTINGS = "settings.json"
+from surveyor.structures.writing import emptied, write_json
+from surveyor.types import TRAINING_SETTINGS, Potential, Trainer
 
 
 class Lengthening:
@@ -47,14 +44,13 @@ class Lengthening:
         workdir: Path,
         references: Mapping[int, float] | None = None,
     ) -> Potential:
-        if workdir.is_symlink():
-            workdir.unlink()
-        shutil.rmtree(workdir, ignore_errors=True)
+        emptied(workdir)
+        stages = self.stages if enough_held_out(valid) else self.stages[:1]
         best, before, kept = start, None, 0
         done: list[dict[str, Any]] = []
         begin = time.perf_counter()
-        for number, (updates, trainer) in enumerate(self.stages, start=1):
-            if before is not None and not self._goes_on(begin, done, updates):
+        for number, (updates, trainer) in enumerate(stages, start=1):
+            if done and not self._in_time(begin, done[-1], updates):
                 break
             started = time.perf_counter()
             tuned = trainer(
@@ -63,18 +59,16 @@ class Lengthening:
             seconds = time.perf_counter() - started
             after = errors(tuned, valid) if valid else None
             done.append({"updates": updates, "seconds": seconds, **_numbers(after)})
-            if before is not None and after is not None and not pays(before, after, valid):
+            if before and after and not pays(before, after, valid):
                 break
             best, before, kept = tuned, after, number
-            if not enough_held_out(valid):
-                break
         _keep(workdir, kept, done)
         return best
 
-    def _goes_on(self, begin: float, done: Sequence[Mapping[str, Any]], updates: int) -> bool:
+    def _in_time(self, begin: float, last: Mapping[str, Any], updates: int) -> bool:
         if self.time_limit is None:
             return True
-        expected = float(done[-1]["seconds"]) * updates / int(done[-1]["updates"])
+        expected = float(last["seconds"]) * updates / int(last["updates"])
         return time.perf_counter() - begin + expected <= self.time_limit
 
 
@@ -94,7 +88,7 @@ def _numbers(found: Errors | None) -> dict[str, float]:
 
 def _keep(workdir: Path, kept: int, done: Sequence[Mapping[str, Any]]) -> None:
     """The settings of the stage that is kept, where its trainer wrote them, and what each stage came to."""
-    own = workdir / str(kept) / SETTINGS
+    own = workdir / str(kept) / TRAINING_SETTINGS
     settings = json.loads(own.read_text(encoding="utf-8")) if own.is_file() else {}
     settings["updates_in_all"] = sum(stage["updates"] for stage in done[:kept])
     for number, stage in enumerate(done, start=1):
@@ -107,5 +101,4 @@ def _keep(workdir: Path, kept: int, done: Sequence[Mapping[str, Any]]) -> None:
         settings[f"stage_{number}"] = (
             f"{stage['updates']} updates, {stage['seconds']:.0f} s{errors_of}: {came}"
         )
-    text = json.dumps(settings, indent=1, allow_nan=False)
-    atomic_write(workdir / SETTINGS, lambda file: file.write(f"{text}\n"))
+    write_json(workdir / TRAINING_SETTINGS, settings)

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 
 import nequip
-import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
@@ -25,8 +24,8 @@ from nequip.nn.mlp import ScalarLinearLayer
 
 from surveyor.errors import PotentialError
 from surveyor.potentials.base import Batch, Dtype, Layer
+from surveyor.potentials.batches import edge_batch
 from surveyor.potentials.e3nn_layers import scalar_layer
-from surveyor.potentials.graphs import build_graph
 from surveyor.potentials.models import as_buffers, usable_device
 from surveyor.potentials.prediction import fingerprint_of, predictions
 from surveyor.potentials.rows import Rows
@@ -77,7 +76,7 @@ class NequIPPotential:
     family = "nequip"
 
     def __init__(self, model: GraphModel, settings: Settings) -> None:
-        as_buffers(model, NO_WEIGHTS)
+        as_buffers(model, re.compile(NO_WEIGHTS).search)
         self.model = model.eval().requires_grad_(False)
         self.settings = dict(settings)
         names = list(model.type_names)
@@ -175,17 +174,7 @@ class NequIPPotential:
 
     def batch(self, structures: Sequence[Atoms]) -> Batch:
         """The structures as a graph, geometry in float64; vectors of edges are made in `energies`."""
-        graph = build_graph(structures, self.cutoff)
-        positions, shifts = (
-            torch.as_tensor(values, dtype=torch.float64, device=self.device)
-            for values in (graph.positions, graph.shifts)
-        )
-        edges = torch.as_tensor(graph.edges, dtype=torch.int64, device=self.device)
-        species = torch.as_tensor(np.searchsorted(self.elements, graph.numbers), device=self.device)
-        owner = torch.as_tensor(np.repeat(np.arange(len(structures)), graph.counts), device=self.device)
-        inputs = {"edges": edges, "shifts": shifts, "types": self._types.to(self.device)[species]}
-        owners = {"nodes": owner, "edges": owner[edges[0]]}
-        return Batch(inputs, positions, len(structures), species, owners)
+        return edge_batch(structures, self.elements, self._types.to(self.device), self.cutoff, torch.float64)
 
     def energies(self, batch: Batch) -> torch.Tensor:
         """Energies (eV) of a batch, (structures,), still part of the graph of differentiation."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sevenn
 import sevenn._keys as keys
 import torch
@@ -22,8 +22,8 @@ from sevenn.util import load_checkpoint
 
 from surveyor.errors import PotentialError
 from surveyor.potentials.base import Batch, Dtype, Layer
+from surveyor.potentials.batches import edge_batch
 from surveyor.potentials.e3nn_layers import scalar_layer
-from surveyor.potentials.graphs import build_graph
 from surveyor.potentials.models import as_buffers, usable_device
 from surveyor.potentials.prediction import PotentialCalculator, fingerprint_of, predictions
 from surveyor.potentials.taps import Rule
@@ -113,7 +113,7 @@ class SevenNetPotential:
                 f"{source} cannot be opened as a SevenNet model: {type(error).__name__}: {error}",
                 expected=f"a checkpoint of sevenn {sevenn.__version__} or older",
             ) from error
-        as_buffers(model, NO_WEIGHTS)
+        as_buffers(model, re.compile(NO_WEIGHTS).search)
         return cls(model.requires_grad_(False), checkpoint.config, head)
 
     def __repr__(self) -> str:
@@ -182,17 +182,9 @@ class SevenNetPotential:
 
     def batch(self, structures: Sequence[Atoms]) -> Batch:
         """The structures as a graph; vectors of edges are made of the positions in `energies`."""
-        graph = build_graph(structures, self.model.cutoff)
-        positions, shifts = (
-            torch.as_tensor(values, dtype=self.dtype, device=self.device)
-            for values in (graph.positions, graph.shifts)
+        return edge_batch(
+            structures, self.elements, self._types.to(self.device), self.model.cutoff, self.dtype
         )
-        edges = torch.as_tensor(graph.edges, dtype=torch.int64, device=self.device)
-        species = torch.as_tensor(np.searchsorted(self.elements, graph.numbers), device=self.device)
-        owner = torch.as_tensor(np.repeat(np.arange(len(structures)), graph.counts), device=self.device)
-        inputs = {"edges": edges, "shifts": shifts, "types": self._types.to(self.device)[species]}
-        owners = {"nodes": owner, "edges": owner[edges[0]]}
-        return Batch(inputs, positions, len(structures), species, owners)
 
     def energies(self, batch: Batch) -> torch.Tensor:
         """Energies (eV) of a batch, (structures,), still part of the graph of differentiation."""

@@ -14,7 +14,7 @@ from surveyor.lab.benchmark.records import read_runs
 from surveyor.lab.benchmark.schema import BenchmarkSpec
 from surveyor.lab.benchmark.summary import QUANTITIES, Results, summarise
 from surveyor.specs import read_yaml, validate
-from surveyor.structures.writing import atomic_write
+from surveyor.structures.writing import atomic_write, write_json
 
 
 def write_report(folder: Path, output: Path) -> tuple[Path, dict[str, Any]]:
@@ -31,8 +31,7 @@ def write_report(folder: Path, output: Path) -> tuple[Path, dict[str, Any]]:
     spec = validate(BenchmarkSpec, read_yaml(folder / RESOLVED), folder / RESOLVED)
     results = Results.of(records, [*spec.learners, *spec.tasks, *spec.strategies])
     summary = summarise(results, spec.report)
-    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    atomic_write(folder / "summary.json", lambda file: file.write(text))
+    write_json(folder / "summary.json", summary)
     page = Page(output)
     page.add("# Benchmark results", "")
     if spec.report.notes:

@@ -7,6 +7,7 @@ and an atom without neighbours is a node without bonds.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -55,7 +56,7 @@ class ChgnetPotential:
     def of(cls, model: Any, *, source: str) -> ChgnetPotential:
         """Around a whole `CHGNet`, whose composition model and idle parameters are taken off."""
         composition, model.composition_model = model.composition_model, None
-        as_buffers(model, NO_FEATURES)
+        as_buffers(model, re.compile(NO_FEATURES).search)
         if composition is None:
             references = torch.zeros_like(model.atom_embedding.embedding.weight.detach()[:, 0])
         else:

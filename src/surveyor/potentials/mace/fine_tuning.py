@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,8 @@ from surveyor.potentials.references import refit_reference_energies, shifts_to
 from surveyor.structures.identity import with_state
 from surveyor.structures.label_keys import is_isolated_atom, without_acting_keys
 from surveyor.structures.labels import STRESS_KEY, labels_of
-from surveyor.structures.writing import atomic_write, write_structures
-from surveyor.types import Potential
-
-SETTINGS_NAME = "settings.json"
-"""The effective settings, in the working folder."""
+from surveyor.structures.writing import emptied, write_json, write_structures
+from surveyor.types import TRAINING_SETTINGS, Potential
 
 FREEZE = {"embedding": 1, "interactions": 5, "products": 6}
 """Up to which part mace freezes, and its number for it. Each part is that of *all* layers."""
@@ -79,10 +74,7 @@ class FineTuning:
         for number, atoms in enumerate([*train, *valid]):
             _check_structure(atoms, f"training structure {number}")
         # A checkpoint of an interrupted training would be taken for the best one of this training.
-        if workdir.is_symlink():
-            workdir.unlink()
-        shutil.rmtree(workdir, ignore_errors=True)
-        workdir.mkdir(parents=True)
+        emptied(workdir)
         # Nothing that mace's reader acts on goes with the labels: every label counts alike.
         train, valid = ([without_acting_keys(atoms) for atoms in part] for part in (train, valid))
         shifts = (
@@ -121,8 +113,7 @@ class FineTuning:
             **(used := effective_settings(TrainerRun.read(workdir, "potential", seed), options)),
             **_stress(train, used),
         }
-        text = json.dumps(settings, indent=1, allow_nan=False)
-        atomic_write(workdir / SETTINGS_NAME, lambda file: file.write(f"{text}\n"))
+        write_json(workdir / TRAINING_SETTINGS, settings)
         return tuned
 
     def _mode(

@@ -9,6 +9,7 @@ import torch
 
 from surveyor.errors import TrainingError
 from surveyor.potentials.mace.potential import MacePotential
+from surveyor.potentials.models import as_buffers
 
 PARTS = ("node_embedding", "interactions", "products", "readouts")
 """The parts of a MACE that its trainer can train or freeze, from the bottom up."""
@@ -61,12 +62,7 @@ def fix_again(start: torch.nn.Module, tuned: torch.nn.Module) -> None:
     train, into parameters: tangent features would have columns for them, each by a backward pass of its own.
     """
     parameters = {name for name, _ in start.named_parameters()}
-    for name, parameter in list(tuned.named_parameters()):
-        if name not in parameters:
-            path, _, leaf = name.rpartition(".")
-            module = tuned.get_submodule(path)
-            delattr(module, leaf)
-            module.register_buffer(leaf, parameter.detach())
+    as_buffers(tuned, lambda name: name not in parameters)
 
 
 def check_moved(moved: Moved, frozen: Sequence[str], model: MacePotential) -> None:

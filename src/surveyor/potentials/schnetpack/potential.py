@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -45,7 +46,7 @@ class SchnetpackPotential:
                 expected="a NeuralNetworkPotential of schnetpack 2 whose representation is a PaiNN",
                 todo="for others, see 'Write an adapter' in docs/families.md",
             )
-        as_buffers(model, NO_FEATURES)
+        as_buffers(model, re.compile(NO_FEATURES).search)
         self.model = model.eval().requires_grad_(False)
         self.source = source
         self.energy_key = _energy_key(model, source)
