@@ -20,7 +20,8 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean, median
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase import Atoms
 from ase.build import molecule
 
 from surveyor.campaign.validation import split_validation
@@ -75,6 +77,7 @@ def main() -> None:
     step.add_argument("drawn", type=Path)
     step.add_argument("-o", "--output", type=Path, required=True)
     step.add_argument("--processes", type=int, default=1)
+    step.add_argument("--trained", type=Path, help="folder where trained potentials are kept and found again")
     step.add_argument("--counts", type=int, nargs="*", default=COUNTS)
     step.add_argument("--trainings", nargs="*", default=["quick", "standard"], help=", ".join(TRAININGS))
     steps.add_parser("table")
@@ -84,8 +87,9 @@ def main() -> None:
         draw(args.benchmark, args.tasks, args.cache, args.output)
     elif args.step == "learn":
         jobs = list(missing(args.drawn, args.output, args.counts, args.trainings))
+        run = partial(learn, kept=args.trained)
         with multiprocessing.get_context("spawn").Pool(args.processes, maxtasksperchild=1) as pool:
-            for rows in pool.imap_unordered(learn, jobs, chunksize=1):
+            for rows in pool.imap_unordered(run, jobs, chunksize=1):
                 with args.output.open("a") as file:
                     file.writelines(json.dumps(row) + "\n" for row in rows)
                 for row in rows:
@@ -138,7 +142,7 @@ def missing(drawn: Path, output: Path, counts: list[int], trainings: list[str]) 
                         yield folder, seed, count, training
 
 
-def learn(job: Job) -> list[dict[str, Any]]:
+def learn(job: Job, kept: Path | None = None) -> list[dict[str, Any]]:
     """Errors of a training, and of the correction that is tried after it; or of corrections alone."""
     folder, seed, count, training = job
     torch.set_num_threads(1)
@@ -178,18 +182,38 @@ def learn(job: Job) -> list[dict[str, Any]]:
                 core_seconds() - begin,
             )
         return found
-    settings = FineTuningSettings(threads=1, **TRAININGS[training])
     with tempfile.TemporaryDirectory() as work:
-        trainer = trainer_for(require(pretrained, Trainable, "training"), settings)
-        base = trainer(pretrained, train, valid, seed=seed, workdir=Path(work) / "w")
-        told = json.loads((Path(work) / "w" / "settings.json").read_text())
-    note("trained", base, core_seconds() - begin, updates=told.get("updates_in_all", told["updates"]))
+        folder_of = Path(work) if kept is None else kept / f"{folder.name}-{seed}-{count}-{training}"
+        base, told = trained(pretrained, train, valid, seed, training, folder_of)
+    note("trained", base, told["core_seconds"], updates=told["updates"])
     begin = core_seconds()
     choice = choose_correction(base, train, valid, TangentSettings(), pretrained=pretrained)
     held_out = {name: [float(f"{value:.4g}") for value in pair] for name, pair in choice.errors.items()}
     spent = core_seconds() - begin
     note(CORRECTED, choice.potential, spent, chosen=choice.chosen, held_out=held_out)
     return found
+
+
+def trained(
+    pretrained: Potential,
+    train: Sequence[Atoms],
+    valid: Sequence[Atoms],
+    seed: int,
+    training: str,
+    folder: Path,
+) -> tuple[Potential, dict[str, Any]]:
+    """The potential after a training, from its folder if it stands there, and what it took."""
+    file, about = folder / "trained.model", folder / "trained.json"
+    if not about.is_file():
+        begin = core_seconds()
+        settings = FineTuningSettings(threads=1, **TRAININGS[training])
+        trainer = trainer_for(require(pretrained, Trainable, "training"), settings)
+        base = trainer(pretrained, train, valid, seed=seed, workdir=folder / "work")
+        told = json.loads((folder / "work" / "settings.json").read_text())
+        base.save(file)
+        updates = told.get("updates_in_all", told["updates"])
+        about.write_text(json.dumps({"updates": updates, "core_seconds": core_seconds() - begin}))
+    return open_potential(file, "cpu"), json.loads(about.read_text())
 
 
 Key = tuple[str, int, str, str]
