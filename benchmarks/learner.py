@@ -143,7 +143,7 @@ def missing(drawn: Path, output: Path, counts: list[int], trainings: list[str]) 
 
 
 def learn(job: Job, kept: Path | None = None) -> list[dict[str, Any]]:
-    """Errors of a training, and of the correction that is tried after it; or of corrections alone."""
+    """Errors of a training, and of what is kept of the correction after it; or of corrections alone."""
     folder, seed, count, training = job
     torch.set_num_threads(1)
     labelled = list(read_structures(folder / f"train-{seed}.extxyz"))[:count]
@@ -186,6 +186,8 @@ def learn(job: Job, kept: Path | None = None) -> list[dict[str, Any]]:
         folder_of = Path(work) if kept is None else kept / f"{folder.name}-{seed}-{count}-{training}"
         base, told = trained(pretrained, train, valid, seed, training, folder_of)
     note("trained", base, told["core_seconds"], updates=told["updates"])
+    if TRAININGS[training]["quality"] == "quick":
+        return found  # nothing is corrected then, unless it is asked for
     begin = core_seconds()
     choice = choose_correction(base, train, valid, TangentSettings(), pretrained=pretrained)
     held_out = {name: [float(f"{value:.4g}") for value in pair] for name, pair in choice.errors.items()}

@@ -76,6 +76,18 @@ class Rows:
             self, forces=self.forces[:0], force_residual=self.force_residual[:0], owner=self.owner[:0]
         )
 
+    def first(self, count: int) -> Rows:
+        """Those of the first structures alone."""
+        end = int(np.searchsorted(self.owner, count))
+        return Rows(
+            energy=self.energy[:count],
+            energy_residual=self.energy_residual[:count],
+            composition=self.composition[:count],
+            forces=self.forces[:end],
+            force_residual=self.force_residual[:end],
+            owner=self.owner[:end],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Linearised:
@@ -188,7 +200,9 @@ def _by_size(blocks: Sequence[IndexArray]) -> list[IndexArray]:
     return [np.stack([blocks[int(i)] for i in np.flatnonzero(sizes == size)]) for size in np.unique(sizes)]
 
 
-def fit(rows: Rows, *, choose: Choose = "loo", noise: float | None = None) -> Linearised:
+def fit(
+    rows: Rows, *, choose: Choose = "loo", noise: float | None = None, energy_weight: float | None = None
+) -> Linearised:
     """Fit w and δ; λ and r come from the labels.
 
     | choose     | criterion over the grid of λ and r                                                     |
@@ -200,6 +214,7 @@ def fit(rows: Rows, *, choose: Choose = "loo", noise: float | None = None) -> Li
         rows: the labelled rows.
         choose: see the table.
         noise: λ as a share of the rows' mean squared norm, where it shall not be chosen.
+        energy_weight: r, where it shall not be chosen.
 
     Raises:
         FeatureError: rows that do not fit together or are not finite.
@@ -211,7 +226,8 @@ def fit(rows: Rows, *, choose: Choose = "loo", noise: float | None = None) -> Li
     ]
     shares = NOISES if noise is None else np.array([noise])
     best: tuple[float, float, _Spectrum] | None = None
-    for spectrum in _spectra(rows, ENERGY_WEIGHTS if len(rows.forces) else (1.0,)):
+    weights_of = ENERGY_WEIGHTS if len(rows.forces) else (1.0,)
+    for spectrum in _spectra(rows, weights_of if energy_weight is None else (energy_weight,)):
         levels = shares * spectrum.scale
         if choose == "evidence":
             scores = [-spectrum.evidence(float(level)) for level in levels]

@@ -169,8 +169,9 @@ class Arm:
         if (folder / CORRECTION).is_file():
             return open_correction(folder, tuned, self.plan.device)
         from surveyor.learner.choice import choose_correction  # imports torch
+        from surveyor.learner.threads import torch_threads
 
-        with self.stage(number, "tangent correction"):
+        with self.stage(number, "tangent correction"), torch_threads(self.plan.training_cores):
             origin = f"{tuned.family}:{folder / MODEL}"
             start = self.plan.potential
             choice = choose_correction(

@@ -43,7 +43,7 @@ class Plan:
     | continued        | each round trains on from the potential of the round before                    |
     | stopping         | limits                                                                         |
     | label_rules      | retries, quarantine, and how many labels a round needs                         |
-    | training_cores   | cores that training uses, for the accounts                                     |
+    | training_cores   | cores that training and correction use                                        |
     | valid_fraction   | share of the labelled structures that chooses the best epoch instead of training |
     | device           | on which the potentials of earlier rounds are opened; None: the family's choice |
     | seed             | of everything random                                                           |

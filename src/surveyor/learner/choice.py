@@ -7,20 +7,19 @@ from dataclasses import dataclass
 
 from ase import Atoms
 
-from surveyor.learner.potential import (
-    TangentPotential,
-    correction,
-    fit_tangent,
-    force_tangent,
-    labelled_rows,
-)
+from surveyor.learner.potential import TangentPotential, correction, force_tangent, labelled_rows
 from surveyor.learner.settings import TangentSettings
+from surveyor.linearised import Rows
 from surveyor.metrics import enough_held_out, errors, pays
 from surveyor.types import Potential
 
 ENERGIES, BOTH = "energies", "energies and forces"
 UNTRAINED = f"{BOTH}, on the pretrained potential"
 """What a correction learns from, in the order in which they are tried."""
+
+FEW_LABELS = 100
+"""Labels up to which the pretrained potential is a candidate: with more, its correction lost to that of the
+trained one on every task that was measured, and its rows cost as much again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +64,8 @@ def choose_correction(
     """Correct a potential where held-out structures gain by it; a tie goes to the simpler.
 
     A candidate replaces the simpler one before it if it `pays`: by more than chance between the groups of
-    held-out structures.
+    held-out structures. What is kept is fitted once more to all labels, with a λ that has seen the residuals
+    of held-out structures, to which the base was not trained.
 
     Args:
         base: the potential, trained on `train`.
@@ -74,7 +74,7 @@ def choose_correction(
         settings: of the tangent rows.
         origin: what the base was opened from; see `TangentPotential`.
         pretrained: what the base was trained from, where that is a candidate too: with few labels its tangent
-            features may be worth more than a training.
+            features may be worth more than a training. Up to `FEW_LABELS`.
 
     Raises:
         PotentialError: the base is not `Differentiable`.
@@ -82,27 +82,38 @@ def choose_correction(
     """
     if not enough_held_out(held_out):
         return Choice(base, "none", len(held_out), {})
-    best, chosen, before = base, "none", errors(base, held_out)
+    before = errors(base, held_out)
     found = {"none": (before.energy_mae, before.force_mae)}
-    for name, candidate in _candidates(base, train, settings, origin, pretrained):
+    best: tuple[str, TangentPotential, Rows] | None = None
+    few = len(train) + len(held_out) <= FEW_LABELS
+    for name, candidate, rows in _candidates(
+        base, [*train, *held_out], len(train), settings, origin, pretrained if few else None
+    ):
         after = errors(candidate, held_out)
         found[name] = (after.energy_mae, after.force_mae)
         if pays(before, after, held_out):
-            best, chosen, before = candidate, name, after
-    if isinstance(best, TangentPotential):
-        best = best.with_labels(held_out, forces=chosen != ENERGIES)
-    return Choice(best, chosen, len(held_out), found)
+            best, before = (name, candidate, rows), after
+    if best is None:
+        return Choice(base, "none", len(held_out), found)
+    name, kept, rows = best
+    weight = kept.regression.energy_weight
+    whole = correction(kept.base, rows, settings, energy_weight=weight, origin=kept.origin)
+    return Choice(whole, name, len(held_out), found)
 
 
 def _candidates(
     base: Potential,
-    train: Sequence[Atoms],
+    structures: Sequence[Atoms],
+    count: int,
     settings: TangentSettings,
     origin: str | None,
     pretrained: Potential | None,
-) -> Iterator[tuple[str, TangentPotential]]:
-    rows = labelled_rows(force_tangent(base, settings), train)
+) -> Iterator[tuple[str, TangentPotential, Rows]]:
+    """Corrections that the first `count` structures teach, with the rows of all."""
+    rows = labelled_rows(force_tangent(base, settings), structures)
     for name, seen in ((ENERGIES, rows.of_energies()), (BOTH, rows)):
-        yield name, correction(base, seen, settings, origin=origin)
+        fitted = correction(base, seen.first(count), settings, origin=origin)
+        yield name, fitted, seen
     if pretrained is not None:
-        yield UNTRAINED, fit_tangent(pretrained, train, settings)
+        rows = labelled_rows(force_tangent(pretrained, settings), structures)
+        yield UNTRAINED, correction(pretrained, rows.first(count), settings), rows

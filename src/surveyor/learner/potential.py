@@ -203,10 +203,11 @@ def correction(
     *,
     choose: Choose = "loo",
     noise: float | None = None,
+    energy_weight: float | None = None,
     origin: str | None = None,
 ) -> TangentPotential:
-    """The correction that rows teach; see `fit_tangent`."""
-    found = fit(rows, choose=choose, noise=noise)
+    """The correction that rows teach; see `fit_tangent` and `surveyor.linearised.fit`."""
+    found = fit(rows, choose=choose, noise=noise, energy_weight=energy_weight)
     blank = Regression.blank(
         settings.dim, len(base.elements), noise=found.noise, energy_weight=found.energy_weight
     )
