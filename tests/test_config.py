@@ -11,6 +11,7 @@ from surveyor.campaign.records import read_json
 from surveyor.config import calculator_spec, load_campaign, resolved_yaml
 from surveyor.config.build import build_engine
 from surveyor.config.resume import keep_config
+from surveyor.config.schema import CampaignConfig
 from surveyor.errors import CampaignError, ConfigError
 from surveyor.labelling import GFN2, DaskEngine, LocalEngine, ParslEngine, SlurmEngine
 from surveyor.specs import parse_yaml
@@ -178,3 +179,27 @@ def test_a_campaign_keeps_its_settings_but_may_go_on_longer(tmp_path: Path) -> N
 def test_a_number_that_python_could_not_print_is_refused(number: str) -> None:
     with pytest.raises(ConfigError, match=r"c\.yaml, line 2: a number of [\d,]+ characters"):
         parse_yaml(f"a: 1\nb: [{number}]\n", "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "rate"),
+    [
+        ("medium-mpa-0", {}, 1e-3),
+        ("mace:mh-1", {"mode": "lora"}, 1e-2),
+        ("mace:mh-1", {"mode": "replay"}, 1e-4),
+        ("small", {"learning_rate": 0.02}, 0.02),
+        ("small", {"recipe": None}, 5e-3),
+        ("builtin", {}, 5e-3),
+        ("builtin", {"recipe": "foundation"}, 1e-3),
+        ("own.model", {}, 5e-3),
+        ("mace:../models/own", {}, 5e-3),
+        ("chgnet:0.3.0", {}, 5e-3),
+    ],
+)
+def test_published_models_are_trained_by_the_published_recipe(
+    model: str, training: dict[str, object], rate: float
+) -> None:
+    config = CampaignConfig.model_validate({"pool": "pool.extxyz", "model": model, "training": training})
+    assert config.training.learning_rate == rate
+    if rate == 1e-3:
+        assert (config.training.ema_decay, config.training.clip_grad) == (0.999, 1.0)

@@ -98,6 +98,7 @@ def _meaning(config: CampaignConfig) -> dict[str, Any]:
         if flat.get(key) not in (None, False):
             flat[key] = "a file"
     flat.pop("model")  # known by its weights
+    flat.pop("training.recipe")  # known by what it sets
     for key in ("labels.settings.command", "training.command.command"):
         command = flat.get(key)
         if isinstance(command, list) and command:  # where a program lies does not matter

@@ -12,6 +12,7 @@ from surveyor.labelling.engines import AnyEngine, LocalEngine
 from surveyor.labelling.rules import LabelRules
 from surveyor.learner.settings import TangentSettings
 from surveyor.potentials.fine_tuning import FineTuningSettings
+from surveyor.potentials.recipes import is_published
 from surveyor.settings import Settings
 from surveyor.training import TrainingProgram
 
@@ -148,6 +149,17 @@ class CampaignConfig(Settings):
             return content
         parts = ModelElsewhere.model_validate(content["model"])
         return {"python": parts.python, **content, "model": f"{parts.family}:{parts.name}"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_of_the_model(cls, content: Any) -> Any:
+        """A published foundation model is trained by the published recipe, unless the file says otherwise."""
+        if not isinstance(content, dict) or not isinstance(content.get("model"), str):
+            return content
+        training = content.get("training", {})
+        if not isinstance(training, dict) or "command" in training or not is_published(content["model"]):
+            return content
+        return {**content, "training": {"recipe": "foundation", **training}}
 
     @model_validator(mode="after")
     def _comparable(self) -> CampaignConfig:

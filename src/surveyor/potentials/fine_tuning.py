@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from surveyor.potentials.recipes import RECIPES, Recipe
 from surveyor.settings import Settings
 
 Quality = Literal["quick", "standard", "best"]
@@ -20,6 +21,7 @@ class FineTuningSettings(Settings):
     | field          | meaning                                                                | unit |
     |----------------|------------------------------------------------------------------------|------|
     | quality        | how often it may go on, see `STAGES`: for as long as held-out labels gain |   |
+    | recipe         | published settings that stand for what is not said, see `RECIPES`      |      |
     | mode           | naive, frozen (lower parts stay), lora (changes of low rank) or replay |      |
     | freeze         | with frozen, up to which part; by default the interactions             |      |
     | lora_rank      | with lora, rank of the changes                                         |      |
@@ -41,6 +43,7 @@ class FineTuningSettings(Settings):
     """
 
     quality: Quality = "standard"
+    recipe: Recipe | None = None
     mode: Literal["naive", "frozen", "lora", "replay"] = "naive"
     freeze: Literal["embedding", "interactions", "products"] | None = None
     lora_rank: PositiveInt | None = None
@@ -67,7 +70,9 @@ class FineTuningSettings(Settings):
         }
         if not isinstance(content, dict):
             return content
-        return {**of_mode.get(content.get("mode", ""), {}), **content}
+        mode = content.get("mode", "naive")
+        published = RECIPES.get(content.get("recipe"), {})  # type: ignore[arg-type]
+        return {**of_mode.get(mode, {}), **published.get(mode, {}), **content}
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> FineTuningSettings:
