@@ -24,7 +24,13 @@ from surveyor.campaign import Plan, Stopping, run
 from surveyor.errors import PotentialError
 from surveyor.features import ForceTangent, Tangent
 from surveyor.learner.choice import UNTRAINED, choose_correction
-from surveyor.learner.potential import TangentPotential, fit_tangent
+from surveyor.learner.potential import (
+    TangentPotential,
+    correction,
+    fit_tangent,
+    force_tangent,
+    labelled_rows,
+)
 from surveyor.learner.regression import Regression
 from surveyor.learner.settings import TangentSettings
 from surveyor.linearised import Rows, fit
@@ -386,6 +392,11 @@ def test_a_correction_is_kept_where_held_out_structures_gain(pair: tuple[Potenti
     assert with_it[0] / without[0] + with_it[1] / without[1] < 2
     rows = choice.potential.regression.posterior.n_rows  # the held-out labels are learnt from in the end
     assert rows == 24 * (1 + SETTINGS.probes if choice.chosen == "energies and forces" else 1)
+    own = labelled_rows(force_tangent(pair[0], SETTINGS), structures)
+    seen = own if choice.chosen == "energies and forces" else own.of_energies()
+    weight = choice.potential.regression.energy_weight
+    again = correction(pair[0], seen, SETTINGS, energy_weight=weight)  # with a λ that is chosen anew
+    assert choice.potential.fingerprint == again.fingerprint
     assert f"{choice.errors['none'][1]:.0f} without" in str(choice)
 
 
@@ -417,6 +428,15 @@ def test_the_pretrained_potential_wins_where_a_training_spoilt_it(pair: tuple[Po
     assert choice.potential.base is start
     assert choice.errors[UNTRAINED] < choice.errors["none"]
     assert "on the pretrained potential" in str(choice)
+
+
+def test_without_a_training_the_pretrained_potential_is_no_candidate_of_its_own(
+    pair: tuple[Potential, Potential],
+) -> None:
+    structures = labelled(pair[1], 24, seed=44)
+    shifted = pair[0].with_reference_shifts({1: 0.3})  # type: ignore[attr-defined]
+    choice = choose_correction(shifted, structures[:18], structures[18:], SETTINGS, pretrained=pair[0])
+    assert UNTRAINED not in choice.errors
 
 
 def test_too_few_held_out_structures(pair: tuple[Potential, Potential]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
 from surveyor.metrics import Errors, enough_held_out, errors, pays
@@ -142,3 +143,22 @@ def test_one_large_error_does_not_hide_a_gain_nor_pay_for_a_loss() -> None:
     assert pays(of(before), of(most * before), [Atoms("H")] * 18)
     worse = np.where(np.arange(18) == 0, 1.3, 0.8)  # seventeen gain two, one loses ninety
     assert not pays(of(before), of(worse * before), [Atoms("H")] * 18)
+
+
+def test_mode_none_fits_reference_energies_and_moves_no_weight(tmp_path: Path) -> None:
+    structures = labelled(toy(2), 12, seed=3)
+    for atoms in structures:
+        atoms.info["REF_energy"] += 1.5 * len(atoms)
+    start = toy(1)
+    trainer = trainer_for(start, FineTuningSettings(mode="none"))
+    tuned = trainer(start, structures[:9], structures[9:], seed=0, workdir=tmp_path / "w")
+    assert isinstance(tuned, ToyPotential)
+    own = dict(start.model.named_parameters())
+    assert all(torch.equal(own[name], value) for name, value in tuned.model.named_parameters())
+    before, after = errors(start, structures[:9]), errors(tuned, structures[:9])
+    assert after.energy_mae < 0.5 * before.energy_mae
+    assert after.force_mae == pytest.approx(before.force_mae)
+    assert json.loads((tmp_path / "w" / "settings.json").read_text())["mode"] == "none"
+    for idle in ({"updates": 500}, {"learning_rate": 0.1}, {"quality": "best"}):
+        with pytest.raises(ValueError, match="has no effect with mode: none"):
+            FineTuningSettings.model_validate({"mode": "none", **idle})

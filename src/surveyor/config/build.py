@@ -163,7 +163,10 @@ def _correction(training: TrainingConfig, potential: Potential) -> TangentSettin
     from surveyor.potentials.parameters import parameter_names
 
     asked = training.correction
-    if asked is None and training.quality != "quick" and isinstance(potential, Differentiable):
+    untrained = training.mode == "none"
+    if asked is None and (
+        untrained or (training.quality != "quick" and isinstance(potential, Differentiable))
+    ):
         asked = TangentSettings()
     if not asked:
         return None
@@ -174,12 +177,9 @@ def _correction(training: TrainingConfig, potential: Potential) -> TangentSettin
 
 def _trainer(config: CampaignConfig, potential: Potential, replay: Sequence[Atoms]) -> Trainer:
     """The trainer of the potential's family, or the program that the configuration names."""
-    from surveyor.potentials.base import Trainable, require
-
     training = config.training
     if training.command is None:
-        what_for = "a campaign without training: command"
-        return trainer_for(require(potential, Trainable, what_for), training, replay)
+        return trainer_for(potential, training, replay)
     threads = training.threads or os.cpu_count() or 1
     return CommandTrainer(training.command, potential, device=config.device, threads=threads)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from ase import Atoms
 
 from surveyor.learner.potential import TangentPotential, correction, force_tangent, labelled_rows
 from surveyor.learner.settings import TangentSettings
 from surveyor.linearised import Rows
 from surveyor.metrics import enough_held_out, errors, pays
+from surveyor.potentials.base import Differentiable, require
 from surveyor.types import Potential
 
 ENERGIES, BOTH = "energies", "energies and forces"
@@ -86,9 +88,8 @@ def choose_correction(
     found = {"none": (before.energy_mae, before.force_mae)}
     best: tuple[str, TangentPotential, Rows] | None = None
     few = len(train) + len(held_out) <= FEW_LABELS
-    for name, candidate, rows in _candidates(
-        base, [*train, *held_out], len(train), settings, origin, pretrained if few else None
-    ):
+    other = pretrained if pretrained is not None and few and not _same(base, pretrained) else None
+    for name, candidate, rows in _candidates(base, [*train, *held_out], len(train), settings, origin, other):
         after = errors(candidate, held_out)
         found[name] = (after.energy_mae, after.force_mae)
         if pays(before, after, held_out):
@@ -99,6 +100,13 @@ def choose_correction(
     weight = kept.regression.energy_weight
     whole = correction(kept.base, rows, settings, energy_weight=weight, origin=kept.origin)
     return Choice(whole, name, len(held_out), found)
+
+
+def _same(base: Potential, pretrained: Potential) -> bool:
+    """Whether nothing but reference energies was changed: their tangent features are the same."""
+    models = [require(each, Differentiable, "a tangent correction").model for each in (base, pretrained)]
+    own, other = (dict(model.named_parameters()) for model in models)
+    return own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
 
 
 def _candidates(

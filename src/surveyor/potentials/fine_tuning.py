@@ -22,7 +22,8 @@ class FineTuningSettings(Settings):
     |----------------|------------------------------------------------------------------------|------|
     | quality        | how often it may go on, see `STAGES`: for as long as held-out labels gain |   |
     | recipe         | published settings that stand for what is not said, see `RECIPES`      |      |
-    | mode           | naive, frozen (lower parts stay), lora (changes of low rank) or replay |      |
+    | mode           | naive, frozen (lower parts stay), lora (changes of low rank), replay, or |    |
+    |                | none: reference energies alone, for a tangent correction without training |   |
     | freeze         | with frozen, up to which part; by default the interactions             |      |
     | lora_rank      | with lora, rank of the changes                                         |      |
     | updates        | gradient steps of the first training                                   |      |
@@ -44,7 +45,7 @@ class FineTuningSettings(Settings):
 
     quality: Quality = "standard"
     recipe: Recipe | None = None
-    mode: Literal["naive", "frozen", "lora", "replay"] = "naive"
+    mode: Literal["naive", "frozen", "lora", "replay", "none"] = "naive"
     freeze: Literal["embedding", "interactions", "products"] | None = None
     lora_rank: PositiveInt | None = None
     updates: PositiveInt = 1000
@@ -76,6 +77,10 @@ class FineTuningSettings(Settings):
 
     @model_validator(mode="after")
     def _nothing_idle(self) -> FineTuningSettings:
+        for name, field in type(self).model_fields.items() if self.mode == "none" else ():
+            trains = name in FineTuningSettings.model_fields and name not in ("mode", "recipe", "threads")
+            if trains and getattr(self, name) != field.default:
+                raise ValueError(f"{name} has no effect with mode: none, which trains nothing")
         if self.mode == "replay" and self.loss != "universal":
             raise ValueError("mode replay trains with the loss universal, whatever loss says")
         if self.mode != "frozen" and self.freeze is not None:

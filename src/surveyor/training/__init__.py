@@ -2,5 +2,6 @@
 
 from surveyor.training.command import CommandTrainer, TrainingProgram
 from surveyor.training.lengthening import Lengthening, trainer_for
+from surveyor.training.references import ReferenceFit
 
-__all__ = ["CommandTrainer", "Lengthening", "TrainingProgram", "trainer_for"]
+__all__ = ["CommandTrainer", "Lengthening", "ReferenceFit", "TrainingProgram", "trainer_for"]

@@ -11,9 +11,10 @@ from typing import Any
 from ase import Atoms
 
 from surveyor.metrics import Errors, enough_held_out, errors, pays
-from surveyor.potentials.base import Trainable
+from surveyor.potentials.base import Shiftable, Trainable, require
 from surveyor.potentials.fine_tuning import STAGES, FineTuningSettings
 from surveyor.structures.writing import emptied, write_json
+from surveyor.training.references import ReferenceFit
 from surveyor.types import TRAINING_SETTINGS, Potential, Trainer
 
 
@@ -72,8 +73,16 @@ class Lengthening:
         return time.perf_counter() - begin + expected <= self.time_limit
 
 
-def trainer_for(potential: Trainable, settings: FineTuningSettings, replay: Sequence[Atoms] = ()) -> Trainer:
-    """The family's trainer, as often as the quality allows."""
+def trainer_for(potential: Potential, settings: FineTuningSettings, replay: Sequence[Atoms] = ()) -> Trainer:
+    """The family's trainer, as often as the quality allows; of mode none, one that leaves the weights alone.
+
+    Raises:
+        PotentialError: the potential cannot be trained so.
+    """
+    if settings.mode == "none":
+        require(potential, Shiftable, "training: mode none")
+        return ReferenceFit()
+    potential = require(potential, Trainable, "a training without training: command")
     lengths = [factor * settings.updates for factor in STAGES[settings.quality]]
     if len(lengths) == 1:
         return potential.trainer(settings, replay)
