@@ -23,7 +23,7 @@ import surveyor
 from surveyor.campaign import Plan, Stopping, run
 from surveyor.errors import PotentialError
 from surveyor.features import ForceTangent, Tangent
-from surveyor.learner.choice import UNTRAINED, choose_correction
+from surveyor.learner.choice import ALONE, UNTRAINED, choose_correction
 from surveyor.learner.potential import (
     TangentPotential,
     correction,
@@ -430,13 +430,15 @@ def test_the_pretrained_potential_wins_where_a_training_spoilt_it(pair: tuple[Po
     assert "on the pretrained potential" in str(choice)
 
 
-def test_without_a_training_the_pretrained_potential_is_no_candidate_of_its_own(
-    pair: tuple[Potential, Potential],
-) -> None:
-    structures = labelled(pair[1], 24, seed=44)
+def test_without_a_training_nothing_needs_to_judge(pair: tuple[Potential, Potential]) -> None:
+    structures = labelled(pair[1], 16, seed=44)
     shifted = pair[0].with_reference_shifts({1: 0.3})  # type: ignore[attr-defined]
-    choice = choose_correction(shifted, structures[:18], structures[18:], SETTINGS, pretrained=pair[0])
-    assert UNTRAINED not in choice.errors
+    choice = choose_correction(shifted, structures[:15], structures[15:], SETTINGS, pretrained=pair[0])
+    assert choice.chosen == ALONE
+    assert choice.potential.fingerprint == fit_tangent(shifted, structures, SETTINGS).fingerprint
+    assert "learnt from all labels" in str(choice)
+    fresh = labelled(pair[1], 16, seed=45)
+    assert errors(choice.potential, fresh).force_mae < 0.9 * errors(pair[0], fresh).force_mae
 
 
 def test_too_few_held_out_structures(pair: tuple[Potential, Potential]) -> None:

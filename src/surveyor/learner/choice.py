@@ -8,7 +8,13 @@ from dataclasses import dataclass
 import torch
 from ase import Atoms
 
-from surveyor.learner.potential import TangentPotential, correction, force_tangent, labelled_rows
+from surveyor.learner.potential import (
+    TangentPotential,
+    correction,
+    fit_tangent,
+    force_tangent,
+    labelled_rows,
+)
 from surveyor.learner.settings import TangentSettings
 from surveyor.linearised import Rows
 from surveyor.metrics import enough_held_out, errors, pays
@@ -18,6 +24,8 @@ from surveyor.types import Potential
 ENERGIES, BOTH = "energies", "energies and forces"
 UNTRAINED = f"{BOTH}, on the pretrained potential"
 """What a correction learns from, in the order in which they are tried."""
+
+ALONE = f"{BOTH}, nothing trained"
 
 FEW_LABELS = 100
 """Labels up to which the pretrained potential is a candidate: with more, its correction lost to that of the
@@ -31,8 +39,8 @@ class Choice:
     | variable  | meaning                                                                | unit            |
     |-----------|------------------------------------------------------------------------|-----------------|
     | potential | the base, or a potential with a correction that has seen the held-out labels as well |   |
-    | chosen    | `none`, `ENERGIES`, `BOTH` or `UNTRAINED`                              |                 |
-    | held_out  | number of structures that judged                                       |                 |
+    | chosen    | `none`, `ENERGIES`, `BOTH`, `UNTRAINED` or `ALONE`                     |                 |
+    | held_out  | number of structures that judged, or would have                        |                 |
     | errors    | candidate → mean errors of energies and forces on them                 | meV/atom, meV/Å |
     """
 
@@ -42,6 +50,8 @@ class Choice:
     errors: dict[str, tuple[float, float]]
 
     def __str__(self) -> str:
+        if self.chosen == ALONE:
+            return "tangent correction of the pretrained potential, learnt from all labels"
         if not self.errors:
             return f"no tangent correction: {self.held_out} held-out structures are too few to judge one"
         kind = self.chosen if self.chosen != "none" else BOTH
@@ -69,6 +79,9 @@ def choose_correction(
     held-out structures. What is kept is fitted once more to all labels, with a λ that has seen the residuals
     of held-out structures, to which the base was not trained.
 
+    Nothing needs to judge where the base is the pretrained potential but for reference energies: no label was
+    learnt from before, and λ, by leave-one-out errors of all of them, says how far each is to be trusted.
+
     Args:
         base: the potential, trained on `train`.
         train: what the correction is fitted to.
@@ -82,13 +95,16 @@ def choose_correction(
         PotentialError: the base is not `Differentiable`.
         StructureError: a structure has no labels.
     """
+    if pretrained is not None and _same(base, pretrained):
+        alone = fit_tangent(base, [*train, *held_out], settings, origin=origin)
+        return Choice(alone, ALONE, len(held_out), {})
     if not enough_held_out(held_out):
         return Choice(base, "none", len(held_out), {})
     before = errors(base, held_out)
     found = {"none": (before.energy_mae, before.force_mae)}
     best: tuple[str, TangentPotential, Rows] | None = None
     few = len(train) + len(held_out) <= FEW_LABELS
-    other = pretrained if pretrained is not None and few and not _same(base, pretrained) else None
+    other = pretrained if few else None
     for name, candidate, rows in _candidates(base, [*train, *held_out], len(train), settings, origin, other):
         after = errors(candidate, held_out)
         found[name] = (after.energy_mae, after.force_mae)
