@@ -37,7 +37,8 @@ def refused(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["select", "run", "status", "report", "pretrain", "embed", "doctor", "label"]
+    "command",
+    ["select", "run", "status", "report", "pretrain", "embed", "evaluate", "doctor", "label"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: surveyor {command} " in " ".join(call(command, "--help").replace("│", " ").split())

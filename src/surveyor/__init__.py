@@ -17,16 +17,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from surveyor.evaluation import evaluate
     from surveyor.picking import select
     from surveyor.potentials import open_potential
     from surveyor.structures import read_structures, structure_id, write_structures
 
 __version__ = "0.1.0"
-__all__ = ["open_potential", "read_structures", "select", "structure_id", "write_structures"]
+__all__ = ["evaluate", "open_potential", "read_structures", "select", "structure_id", "write_structures"]
 
 # Names are looked up when they are first used, so that `import surveyor` is instant: torch and mace load when
 # a potential is opened.
 _HOMES = {
+    "evaluate": "surveyor.evaluation",
     "open_potential": "surveyor.potentials",
     "read_structures": "surveyor.structures",
     "select": "surveyor.picking",

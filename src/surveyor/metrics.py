@@ -12,7 +12,7 @@ from scipy.special import stdtrit
 from surveyor.errors import StructureError
 from surveyor.structures.composition import element_offsets, elements_of, shares
 from surveyor.structures.labels import labels_of
-from surveyor.types import Float64Array, Potential
+from surveyor.types import Float64Array, Labels, Potential
 
 MIN_HELD_OUT = 3
 """Held-out structures below which no potential is told apart from another."""
@@ -54,16 +54,36 @@ def residuals(potential: Potential, structures: Sequence[Atoms]) -> tuple[Float6
         StructureError: a structure is not labelled.
     """
     labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
-    pairs = list(zip(potential.predict(structures), labels, strict=True))
+    return differences(labels, potential.predict(structures))
+
+
+def differences(
+    labels: Sequence[Labels], predicted: Sequence[Labels]
+) -> tuple[Float64Array, list[Float64Array]]:
+    """Labels minus predictions, as `residuals`."""
+    pairs = list(zip(predicted, labels, strict=True))
     energy = np.array([(q.energy - p.energy) / len(q.forces) for p, q in pairs])
     return energy, [q.forces - p.forces for p, q in pairs]
+
+
+def without_offsets(
+    energy: Float64Array, structures: Sequence[Atoms]
+) -> tuple[Float64Array, dict[int, float]]:
+    """Residuals of energies per atom but one constant an element, and these: atomic number → eV.
+
+    Energies of two levels of theory differ by such constants, which say nothing about a potential: they are
+    fitted to the structures and taken off (`element_offsets`).
+    """
+    elements = elements_of(structures)
+    offsets = element_offsets(energy, structures, elements)
+    rest = energy - shares(structures, elements) @ offsets
+    return rest, dict(zip(elements, offsets.tolist(), strict=True))
 
 
 def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tuple[float, float]:
     """Energy MAE (meV/atom) and force MAE (meV/Å) on structures whose level of theory may be another one.
 
-    Energies of two levels differ by a constant per element that says nothing about a potential: it is fitted
-    to the structures and taken off first (`element_offsets`).
+    See `without_offsets`.
 
     Raises:
         StructureError: there is no structure, or one is not labelled.
@@ -71,8 +91,7 @@ def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tup
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
     energy, force = residuals(potential, structures)
-    elements = elements_of(structures)
-    rest = energy - shares(structures, elements) @ element_offsets(energy, structures, elements)
+    rest, _ = without_offsets(energy, structures)
     components = np.concatenate([difference.ravel() for difference in force])
     return 1e3 * float(np.abs(rest).mean()), 1e3 * float(np.abs(components).mean())
 
@@ -85,7 +104,11 @@ def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
     """
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
-    energy, force = residuals(potential, structures)
+    return errors_from(*residuals(potential, structures))
+
+
+def errors_from(energy: Float64Array, force: Sequence[Float64Array]) -> Errors:
+    """The errors of one structure or more, from its `residuals`."""
     components = np.concatenate([difference.ravel() for difference in force])
     return Errors(
         energy_mae=1e3 * float(np.abs(energy).mean()),

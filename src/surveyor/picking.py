@@ -26,10 +26,11 @@ from surveyor.features.store import IN_MEMORY, open_store
 from surveyor.metrics import residuals
 from surveyor.picked import Picked, marked_structures, note_noise_floor
 from surveyor.posterior import check_noise
+from surveyor.potentials.opening import opened
 from surveyor.prices import prices
 from surveyor.progress import Progress, Silent
 from surveyor.selection import RULES
-from surveyor.structures import StructureFile, check_elements, structure_id, validate
+from surveyor.structures import StructureFile, structure_id, validated
 from surveyor.structures.copies import copies_left_out
 from surveyor.structures.labels import has_labels
 from surveyor.types import (
@@ -98,8 +99,8 @@ def select(
     """
     _check_arguments(features, rule, target, n, noise, cost, budget, len(committee), committee_on)
     progress = progress or Silent()
-    potential = _opened(model, device, python) if takes(features, "potential") else None
-    members = [_opened(source, device, python) for source in committee]
+    potential = opened(model, device, python) if takes(features, "potential") else None
+    members = [opened(source, device, python) for source in committee]
     candidates, known, aims = _structures(pool, labelled, target, potential, members)
     seen = [candidates] if store else [candidates, known or (), aims or ()]
     feature_map = build_features(potential, FeatureConfig(kind=features, dim=dim), seed, *seen)
@@ -120,14 +121,6 @@ def select(
     note_noise_floor(batch, noise)
     marks = {"surveyor_cost": price, "surveyor_disagreement": disputed}
     return Picked(marked_structures(candidates, batch, feature_map, marks), batch)
-
-
-def _opened(source: str | Path | Potential, device: str | None, python: str | Path | None) -> Potential:
-    if not isinstance(source, str | Path):
-        return source
-    from surveyor.potentials import open_potential
-
-    return open_potential(source, device, python=python)
 
 
 def _check_arguments(
@@ -244,12 +237,7 @@ def _again(source: StructureSource, elements: Sequence[int] | None) -> Iterable[
     """The source as something that can be iterated again, validated."""
     if isinstance(source, str | Path):
         return StructureFile(Path(source), elements)
-    structures = list(source)
-    for number, atoms in enumerate(structures):
-        validate(atoms, f"structure {number}")
-        if elements is not None:
-            check_elements(atoms, elements, f"structure {number}")
-    return structures
+    return validated(source, elements)
 
 
 def _known_errors(potential: Potential, labelled: Iterable[Atoms], progress: Progress) -> KnownErrors | None:

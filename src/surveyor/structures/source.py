@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
 
+from surveyor.errors import StructureError
 from surveyor.structures.reading import count_structures, is_xyz, read_structures
-from surveyor.structures.validation import check_elements
+from surveyor.structures.validation import check_elements, validate
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,27 @@ class StructureFile:
     def count(self) -> int | None:
         """Number of frames where that is cheap to know."""
         return count_structures(self.path) if self.path.is_file() and is_xyz(self.path) else None
+
+
+def validated(structures: Iterable[Atoms], elements: Sequence[int] | None = None) -> list[Atoms]:
+    """Structures in memory, each looked at as the frames of a file are.
+
+    Raises:
+        StructureError: one is not valid or of an element that the potential does not know, or these are no
+            structures.
+    """
+    if isinstance(structures, Atoms) or not isinstance(structures, Iterable):
+        found = "one structure" if isinstance(structures, Atoms) else f"a {type(structures).__name__}"
+        raise StructureError(
+            f"{found} where structures are expected",
+            expected="the path of a file, or a list of ase.Atoms",
+            todo="put a single structure into a list: [atoms]",
+        )
+    listed = list(structures)
+    for number, atoms in enumerate(listed):
+        if not isinstance(atoms, Atoms):
+            raise StructureError(f"structure {number} is a {type(atoms).__name__}", expected="an ase.Atoms")
+        validate(atoms, f"structure {number}")
+        if elements is not None:
+            check_elements(atoms, elements, f"structure {number}")
+    return listed

@@ -21,8 +21,14 @@ from surveyor.errors import StructureError, SurveyorError, notice
 from surveyor.structures.portable import frame_text
 
 GENERATOR = '<meta name="generator" content="Surveyor">'
-_PAGES = (GENERATOR, " · Surveyor</title>", "from the raw records by `surveyor benchmark report`")
-"""What says that a page is Surveyor's: the tag, reports from before it, pages of a benchmark."""
+_PAGES = (
+    GENERATOR,
+    " · Surveyor</title>",
+    "from the raw records by `surveyor benchmark report`",
+    "<dc:title>Surveyor</dc:title>",
+    "Author\0Surveyor",
+)
+"""What says that a page is Surveyor's: the tag, reports from before it, pages of a benchmark, pictures."""
 
 _SUFFIXES = (".extxyz", ".xyz")
 _HEAD = 2**16
