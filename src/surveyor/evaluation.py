@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from surveyor.errors import PotentialError, StructureError, notice
-from surveyor.metrics import Errors, differences, errors_from, without_offsets
+from surveyor.metrics import Errors, differences, errors_from, predictions, without_offsets
 from surveyor.potentials.opening import opened
 from surveyor.progress import Progress, Silent
 from surveyor.structures import StructureFile, labels_of, validated
@@ -25,9 +25,6 @@ GROUPED_BY = ("config_type", "reaction")
 
 NAMELESS = "(none)"
 """Group of the frames that lack the key, where others have it."""
-
-BLOCK = 64
-"""Frames that are predicted together."""
 
 OTHER_LEVEL = 10.0
 """So much smaller the energy error becomes without constants of the elements, it was mostly constants."""
@@ -144,11 +141,7 @@ def evaluate(
     places, structures = _read(frames, potential.elements)
     labels = [labels_of(atoms, _named(place)) for atoms, place in zip(structures, places, strict=True)]
     progress.start("predictions", len(structures))
-    predicted: list[Labels] = []
-    for start in range(0, len(structures), BLOCK):
-        block = structures[start : start + BLOCK]
-        predicted += potential.predict(block)
-        progress.advance(len(block))
+    predicted = predictions(potential, structures, progress.advance)
     progress.finish()
     energy, force = differences(labels, predicted)
     _check_finite(potential, places, energy, force)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,11 @@ from surveyor.errors import StructureError
 from surveyor.structures.composition import element_offsets, elements_of, shares
 from surveyor.structures.labels import labels_of
 from surveyor.types import Float64Array, Labels, Potential
+
+OnProgress = Callable[[int], None]
+
+BLOCK = 256
+"""Structures that are predicted from one word about progress to the next."""
 
 MIN_HELD_OUT = 3
 """Held-out structures below which no potential is told apart from another."""
@@ -46,15 +51,36 @@ class Errors:
     energy_each: Float64Array
     force_each: Float64Array
 
+    def __repr__(self) -> str:
+        return (
+            f"Errors({len(self.energy_each)} structures: energy MAE {self.energy_mae:.1f} meV/atom, "
+            f"force MAE {self.force_mae:.1f} meV/Å)"
+        )
 
-def residuals(potential: Potential, structures: Sequence[Atoms]) -> tuple[Float64Array, list[Float64Array]]:
+
+def predictions(
+    potential: Potential, structures: Sequence[Atoms], on_progress: OnProgress | None = None
+) -> list[Labels]:
+    """What the potential predicts, a block at a time; how many have come is told after each."""
+    found: list[Labels] = []
+    for start in range(0, len(structures), BLOCK):
+        block = potential.predict(structures[start : start + BLOCK])
+        found += block
+        if on_progress is not None:
+            on_progress(len(block))
+    return found
+
+
+def residuals(
+    potential: Potential, structures: Sequence[Atoms], on_progress: OnProgress | None = None
+) -> tuple[Float64Array, list[Float64Array]]:
     """Labels minus predictions: (E_ref − E) / n_atoms, (n,) in eV/atom; F_ref − F, (n_atoms, 3) each in eV/Å.
 
     Raises:
         StructureError: a structure is not labelled.
     """
     labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
-    return differences(labels, potential.predict(structures))
+    return differences(labels, predictions(potential, structures, on_progress))
 
 
 def differences(
@@ -96,7 +122,9 @@ def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tup
     return 1e3 * float(np.abs(rest).mean()), 1e3 * float(np.abs(components).mean())
 
 
-def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
+def errors(
+    potential: Potential, structures: Sequence[Atoms], *, on_progress: OnProgress | None = None
+) -> Errors:
     """Compare the potential's predictions with the structures' labels.
 
     Raises:
@@ -104,7 +132,7 @@ def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
     """
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
-    return errors_from(*residuals(potential, structures))
+    return errors_from(*residuals(potential, structures, on_progress))
 
 
 def errors_from(energy: Float64Array, force: Sequence[Float64Array]) -> Errors:

@@ -16,7 +16,7 @@ from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
-    from surveyor.campaign import RoundRecord
+    from surveyor.campaign import CampaignRecord, RoundRecord
 
 Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
 
@@ -85,6 +85,7 @@ def status(
                     {
                         **_summary(record.rounds, None),
                         "stopped": record.stopped,
+                        **_standing(record),
                         "failed": len(record.failures),
                         "quarantined": len(record.quarantined),
                         "core_hours": record.core_hours,
@@ -97,9 +98,7 @@ def status(
         console.print(_table(record.rounds))
         for line in _details(record.rounds):
             console.print(line, soft_wrap=True)
-        console.print(
-            f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
-        )
+        console.print(_standing_in_words(record), soft_wrap=True)
         console.print(f"cost:    {record.core_hours:.3g} core hours of labelling and training")
         for addition in read_extensions(folder):
             console.print(f"added:   {addition}", soft_wrap=True)
@@ -109,6 +108,40 @@ def status(
                 f"surveyor label held {folder} shows them",
                 soft_wrap=True,
             )
+
+
+def _standing(record: CampaignRecord) -> dict[str, object]:
+    """What a campaign is at: whether a process works on it, its stage, and how many labels it lacks."""
+    from surveyor.campaign.lock import at_work
+    from surveyor.campaign.standing import read_stage
+    from surveyor.campaign.waiting import awaited
+
+    works = at_work(record.folder)
+    stage = read_stage(record.folder) if works else None
+    return {
+        "working": works,
+        "stage": None if stage is None else asdict(stage) | {"seconds_left": stage.seconds_left},
+        "waiting": 0 if record.stopped else len(awaited(record.folder, record) or ()),
+    }
+
+
+def _standing_in_words(record: CampaignRecord) -> str:
+    from surveyor.campaign.standing import read_stage
+
+    standing, number = _standing(record), len(record.rounds)
+    if record.stopped:
+        return f"stopped: {record.stopped}"
+    if standing["working"]:
+        return f"in progress: {read_stage(record.folder) or f'round {number}'}"
+    if not standing["waiting"]:
+        return f"at rest: round {number} is next; the same surveyor run command goes on"
+    labels = f"{standing['waiting']} label{'s' if standing['waiting'] != 1 else ''}"
+    if str(record.state["method"]).startswith("manual"):
+        return (
+            f"waiting: round {number}, {labels} to collect: surveyor label export {record.folder} BATCH, "
+            "then surveyor label collect BATCH RESULTS"
+        )
+    return f"at rest: round {number} lacks {labels}; the same surveyor run command goes on"
 
 
 def report(

@@ -99,7 +99,7 @@ def opened(
     if isinstance(source, Potential):
         return source
     raise PotentialError(
-        f"a {type(source).__name__} as the model",
+        f"{type(source).__name__} where a potential is expected",
         expected="a name, the path of a file, or what surveyor.open_potential returned",
         todo="potentials of a library of your own: see 'Add your own family' in docs/extending.md",
     )
