@@ -161,12 +161,16 @@ def test_bad_input(tmp_path: Path, frames: list[Atoms], potential: MacePotential
     helium = with_labels(Atoms("He"), Labels(0.0, np.zeros((1, 3))))
     strange = write_structures(tmp_path / "strange.extxyz", [*frames, helium])
     assert "frame 12: element He is unknown" in refused("evaluate", strange, "-m", model_file)
-    for wrong, match in ((molecule("H2O"), "one structure"), (3, "a int"), ([1], "structure 0 is a int")):
+    for wrong, match in (
+        (molecule("H2O"), "Atoms where structures"),
+        (3, "int where structures"),
+        ([1], "structure 0: int"),
+    ):
         with pytest.raises(StructureError, match=match):
             surveyor.evaluate(wrong, potential)
     with pytest.raises(StructureError, match="no frame to evaluate"):
         surveyor.evaluate([], potential)
-    with pytest.raises(PotentialError, match="a int as the model"):
+    with pytest.raises(PotentialError, match="int where a potential"):
         surveyor.evaluate(frames, 3)
     strange_toy = NotNumbers(toy_family.Radial().double())
     with pytest.raises(PotentialError, match="structure 11: the toy potential predicts NaN"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,9 @@ from surveyor.types import (
 
 def select(
     pool: StructureSource,
-    labelled: StructureSource | None,
-    model: str | Path | Potential,
-    n: int | None,
+    labelled: StructureSource | None = None,
+    model: str | Path | Potential = "builtin",
+    n: int | None = 20,
     *,
     features: str = "tangent",
     rule: str = "target-variance",
@@ -97,6 +98,10 @@ def select(
     Raises:
         SurveyorError: bad input of any kind; the message says what to do.
     """
+    _check_numbers({"n": n, "shortlist": shortlist, "dim": dim, "seed": seed, "forecast": forecast}, Integral)
+    _check_numbers({"noise": noise, "budget": budget}, Real)
+    if isinstance(committee, str | Path):
+        raise SelectionError(f"committee is {str(committee)!r}", expected="a list of two potentials or more")
     _check_arguments(features, rule, target, n, noise, cost, budget, len(committee), committee_on)
     progress = progress or Silent()
     potential = opened(model, device, python) if takes(features, "potential") else None
@@ -121,6 +126,14 @@ def select(
     note_noise_floor(batch, noise)
     marks = {"surveyor_cost": price, "surveyor_disagreement": disputed}
     return Picked(marked_structures(candidates, batch, feature_map, marks), batch)
+
+
+def _check_numbers(given: Mapping[str, object], kind: type[Integral] | type[Real]) -> None:
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise SelectionError(
+                f"{name} is {value!r}", expected="a whole number" if kind is Integral else "a number"
+            )
 
 
 def _check_arguments(

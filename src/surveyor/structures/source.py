@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ase import Atoms
 
-from surveyor.errors import StructureError
 from surveyor.structures.reading import count_structures, is_xyz, read_structures
-from surveyor.structures.validation import check_elements, validate
+from surveyor.structures.validation import check_elements, each_structure, validate
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,8 @@ def validated(structures: Iterable[Atoms], elements: Sequence[int] | None = None
         StructureError: one is not valid or of an element that the potential does not know, or these are no
             structures.
     """
-    if isinstance(structures, Atoms) or not isinstance(structures, Iterable):
-        found = "one structure" if isinstance(structures, Atoms) else f"a {type(structures).__name__}"
-        raise StructureError(
-            f"{found} where structures are expected",
-            expected="the path of a file, or a list of ase.Atoms",
-            todo="put a single structure into a list: [atoms]",
-        )
-    listed = list(structures)
+    listed = list(each_structure(structures))
     for number, atoms in enumerate(listed):
-        if not isinstance(atoms, Atoms):
-            raise StructureError(f"structure {number} is a {type(atoms).__name__}", expected="an ase.Atoms")
         validate(atoms, f"structure {number}")
         if elements is not None:
             check_elements(atoms, elements, f"structure {number}")

@@ -19,6 +19,7 @@ from ase import Atoms
 
 from surveyor.errors import StructureError, SurveyorError, notice
 from surveyor.structures.portable import frame_text
+from surveyor.structures.validation import each_structure
 
 GENERATOR = '<meta name="generator" content="Surveyor">'
 _PAGES = (
@@ -133,7 +134,7 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> Path:
     """
     path = Path(path)
     _check_suffix(path)
-    return atomic_write(path, lambda file: file.writelines(frame_texts(path, structures)))
+    return atomic_write(path, lambda file: file.writelines(frame_texts(path, each_structure(structures))))
 
 
 def frame_texts(path: Path, structures: Iterable[Atoms]) -> Iterator[str]:
