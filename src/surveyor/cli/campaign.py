@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from surveyor.cli.console import plain_console
+from surveyor.cli.ending import ending_json, ending_lines
 from surveyor.cli.guard import guarded
 from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
@@ -27,7 +28,9 @@ def run(
         Path | None,
         typer.Option("--folder", "-o", help="Campaign folder; by default the file's name without .yaml."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end; tables go to standard error.")
+    ] = False,
 ) -> None:
     """Run a campaign: choose, label, fine-tune, evaluate, again and again. The same command resumes.
 
@@ -37,6 +40,7 @@ def run(
         from surveyor.campaign import run as run_campaign
         from surveyor.config import build_labeller, build_plan, load_campaign
         from surveyor.config.resume import check_config, keep_config
+        from surveyor.report import ending, read_contents
 
         settings = load_campaign(config)
         target = folder or config.with_suffix("")
@@ -56,14 +60,17 @@ def run(
                 typer.echo(json.dumps({**_summary(outcome.rounds, None), "waiting": outcome.waiting.n}))
             return
         page = _write_report(target)
-        console = plain_console()
+        end = ending(read_contents(target))
+        console = plain_console(stderr=as_json)
         console.print(_table(outcome.rounds))
         for line in _details(outcome.rounds):
             console.print(line, soft_wrap=True)
         console.print(f"stopped: {outcome.stopped}")
+        for line in ending_lines(end):
+            console.print(line, soft_wrap=True)
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
-            typer.echo(json.dumps(_summary(outcome.rounds, page)))
+            typer.echo(json.dumps(_summary(outcome.rounds, page) | ending_json(end)))
 
 
 def status(
@@ -251,6 +258,7 @@ def _summary(rounds: tuple[RoundRecord, ...], page: Path | None) -> dict[str, ob
     return {
         "rounds": max(0, len(rounds) - 1),
         "labels": last.paid if last else 0,
+        "labelled": last.labels if last else 0,
         "energy_mae_before": first.energy_mae if first else None,
         "energy_mae_after": last.energy_mae if last else None,
         "force_mae_before": first.force_mae if first else None,
