@@ -12,8 +12,8 @@ import pytest
 
 from made_campaign import MadeCampaign
 from surveyor.campaign.records import write_json
-from surveyor.cli.ending import ending_json, ending_lines
-from surveyor.report import ending, read_contents
+from surveyor.cli.ending import ending_lines
+from surveyor.report import ending, figures, read_contents, write_report
 from surveyor.report.contents import Contents
 
 
@@ -58,7 +58,7 @@ def test_where_the_trend_leads(contents: Contents) -> None:
     assert f"100 more labels: energy MAE about {end.forecast['energy_mae'][0]:.3g} meV/atom and force" in told
     flat = ending(with_errors(contents, (50, 20, 21, 22, 23), (400, 200, 210, 220, 230)))
     assert flat.forecast == {}
-    assert ending_json(flat)["forecast"] is None
+    assert flat.as_dict()["forecast"] is None
 
 
 def test_warnings_are_in_words_and_only_where_there_is_reason(contents: Contents) -> None:
@@ -92,6 +92,10 @@ def test_what_one_has(contents: Contents, tmp_path: Path) -> None:
     assert lines[-3:] == [f"    {line}" for line in end.snippet]
     write_json(folder / "correction.json", {"chosen": "energies"})
     assert ending(contents).potential == folder / "potential.tangent"
-    assert json.loads(json.dumps(ending_json(end)))["potential"] == str(folder / "potential.model")
+    told = json.loads(json.dumps(figures(contents)))["ending"]
+    assert told["potential"] == str(folder / "potential.tangent")
+    page = write_report(contents.folder, tmp_path / "page.html").read_text()
+    assert "<code>rounds/004/potential.tangent</code>" in page
+    assert f"Mind: {end.warnings[0]}." in page
     MadeCampaign(tmp_path / "new").close(0)
     assert ending(read_contents(tmp_path / "new")).potential is None

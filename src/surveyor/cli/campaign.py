@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from surveyor.cli.console import plain_console
-from surveyor.cli.ending import ending_json, ending_lines
+from surveyor.cli.ending import ending_lines
 from surveyor.cli.guard import guarded
 from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
@@ -70,7 +70,7 @@ def run(
             console.print(line, soft_wrap=True)
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
-            typer.echo(json.dumps(_summary(outcome.rounds, page) | ending_json(end)))
+            typer.echo(json.dumps(_summary(outcome.rounds, page) | end.as_dict()))
 
 
 def status(

@@ -1,9 +1,8 @@
-"""What one has at the end of a campaign, as lines and as JSON."""
+"""What one has at the end of a campaign, as lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,17 +26,3 @@ def ending_lines(end: Ending) -> Iterator[str]:
     if end.potential is not None:
         yield f"you have {end.potential}, trained on {end.training_set}:"
         yield from (f"    {line}" for line in end.snippet)
-
-
-def ending_json(end: Ending) -> dict[str, object]:
-    """For a program."""
-    from surveyor.report.ending import MORE_LABELS
-
-    forecast = {name: error for name, (error, _) in end.forecast.items()}
-    return {
-        "potential": None if end.potential is None else str(end.potential),
-        "training_set": None if end.training_set is None else str(end.training_set),
-        "asked": [asdict(asked) for asked in end.asked],
-        "warnings": list(end.warnings),
-        "forecast": {"more_labels": MORE_LABELS, **forecast} if forecast else None,
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from surveyor.campaign.own_potentials import potential_path
@@ -70,6 +70,17 @@ class Ending:
             f"atoms.calc = surveyor.open_potential({str(self.potential)!r}).calculator()",
             "print(atoms.get_potential_energy(), atoms.get_forces())",
         ]
+
+    def as_dict(self) -> dict[str, object]:
+        """For programs: paths as text, errors in the units of `asked`."""
+        forecast = {name: error for name, (error, _) in self.forecast.items()}
+        return {
+            "potential": None if self.potential is None else str(self.potential),
+            "training_set": None if self.training_set is None else str(self.training_set),
+            "asked": [asdict(asked) for asked in self.asked],
+            "warnings": list(self.warnings),
+            "forecast": {"more_labels": MORE_LABELS, **forecast} if forecast else None,
+        }
 
 
 def ending(contents: Contents) -> Ending:
