@@ -23,6 +23,7 @@ from surveyor.errors import ConfigError
 from surveyor.labelling import CalculatorSpec, compute
 from surveyor.metrics import errors_but_offsets, residuals
 from surveyor.potentials.mace import MacePotential
+from surveyor.progress import Silent
 from surveyor.structures import with_labels, write_structures
 from surveyor.structures.composition import element_offsets
 from surveyor.types import Labels
@@ -83,11 +84,36 @@ def test_where_each_round_starts(tmp_path: Path, model_file: Path, continued: bo
     assert trainer.starts == [potential.fingerprint for potential in expected]
 
 
+class Heard(Silent):
+    """What a campaign tells of its stages."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, int | None]] = []
+        self.steps: list[tuple[int, int, str]] = []
+        self.advanced = 0
+
+    def start(self, what: str, total: int | None = None) -> None:
+        self.stages.append((what, total))
+        self.advanced = 0
+
+    def advance(self, steps: int = 1) -> None:
+        self.advanced += steps
+
+    def at(self, done: int, total: int, note: str = "") -> None:
+        self.steps.append((done, total, note))
+
+
 def test_a_round_records_its_training_and_what_it_forgot(tmp_path: Path, model_file: Path) -> None:
     plan = build_plan(load_campaign(config_file(tmp_path, model_file)))
-    campaign = Campaign(tmp_path / "c", plan, "emt")
+    heard = Heard()
+    campaign = Campaign(tmp_path / "c", plan, "emt", progress=heard)
     one_round(campaign)
     one_round(campaign)
+    assert (heard.stages[-1], heard.advanced) == (("round 1: evaluation", 6), 6)
+    done, total, note = heard.steps[-1]
+    assert done == total >= 6, "every update of the training was told"
+    assert note.startswith("loss ")
+    assert note.endswith(" meV/Å")
     first, last = read_campaign(tmp_path / "c").rounds
     assert first.training_settings == {}
     assert first.forgetting.keys() == {"before"}

@@ -37,7 +37,8 @@ def refused(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["select", "run", "status", "report", "pretrain", "embed", "doctor", "label"]
+    "command",
+    ["select", "run", "status", "report", "pretrain", "embed", "evaluate", "doctor", "label"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     assert f"Example: surveyor {command} " in " ".join(call(command, "--help").replace("│", " ").split())
@@ -137,9 +138,17 @@ def test_run_status_and_report(tmp_path: Path, model_file: Path, pool_file: Path
         "labels: {calculator: ase.calculators.emt.EMT, processes: 1}\n"
         "training: {updates: 4, threads: 1, quality: quick}\nstop: {rounds: 1}\n"
     )
-    printed = call("run", config, "--json")
+    result = runner.invoke(app, ["run", str(config), "--json"])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)  # nothing else
+    printed = result.stderr
     assert "0 (before)" in printed
-    summary = json.loads(printed.splitlines()[-1])
+    assert f"you have {summary['potential']}, trained on " in printed
+    assert summary["warnings"][-1].startswith("no control")
+    atoms = rattled(1, seed=5)[0]
+    snippet = [line.strip() for line in printed.splitlines() if line.startswith("    ")]
+    exec("\n".join(snippet[-3:]), {"atoms": atoms})  # noqa: S102
+    assert atoms.calc.results["forces"].shape == (3, 3)
     assert summary["rounds"] == 1
     assert summary["labels"] == 5
     assert summary["force_mae_before"] > 0

@@ -132,6 +132,15 @@ def test_select_picks_the_same(there: str, tmp_path: Path) -> None:
     assert "there is no Python" in refused.stderr
 
 
+@pytest.mark.filterwarnings("ignore::surveyor.errors.Notice")  # a potential that nobody trained
+def test_evaluate_finds_the_same_errors(there: str) -> None:
+    labelled = emt_labelled(rattled(9, seed=4))
+    here, found = (surveyor.evaluate(labelled, "toy:small", python=python) for python in (None, there))
+    assert found.total == here.total
+    with pytest.raises(PotentialError, match="large"):
+        surveyor.evaluate(labelled, "toy:large", python=there)
+
+
 def test_what_is_printed_there_stays_there(there: str) -> None:
     noisy = surveyor.open_potential("noisy:small", python=there)
     with pytest.warns(Notice, match="something to know"):

@@ -105,6 +105,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.picks)
 
+    def __repr__(self) -> str:
+        return f"Batch({len(self)} of {self.n_pool}: {first_few(self.indices)}; {self.stopped.value})"
+
+
+def first_few(values: Sequence[object]) -> str:
+    """The first five, in words."""
+    return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
+
 
 def acquire(
     pool: Featurised,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,12 @@ from scipy.special import stdtrit
 from surveyor.errors import StructureError
 from surveyor.structures.composition import element_offsets, elements_of, shares
 from surveyor.structures.labels import labels_of
-from surveyor.types import Float64Array, Potential
+from surveyor.types import Float64Array, Labels, Potential
+
+OnProgress = Callable[[int], None]
+
+BLOCK = 256
+"""Structures that are predicted from one word about progress to the next."""
 
 MIN_HELD_OUT = 3
 """Held-out structures below which no potential is told apart from another."""
@@ -46,24 +51,65 @@ class Errors:
     energy_each: Float64Array
     force_each: Float64Array
 
+    def __repr__(self) -> str:
+        return (
+            f"Errors({len(self.energy_each)} structures: energy MAE {self.energy_mae:.1f} meV/atom, "
+            f"force MAE {self.force_mae:.1f} meV/Å)"
+        )
 
-def residuals(potential: Potential, structures: Sequence[Atoms]) -> tuple[Float64Array, list[Float64Array]]:
+
+def predictions(
+    potential: Potential, structures: Sequence[Atoms], on_progress: OnProgress | None = None
+) -> list[Labels]:
+    """What the potential predicts, a block at a time; how many have come is told after each."""
+    found: list[Labels] = []
+    for start in range(0, len(structures), BLOCK):
+        block = potential.predict(structures[start : start + BLOCK])
+        found += block
+        if on_progress is not None:
+            on_progress(len(block))
+    return found
+
+
+def residuals(
+    potential: Potential, structures: Sequence[Atoms], on_progress: OnProgress | None = None
+) -> tuple[Float64Array, list[Float64Array]]:
     """Labels minus predictions: (E_ref − E) / n_atoms, (n,) in eV/atom; F_ref − F, (n_atoms, 3) each in eV/Å.
 
     Raises:
         StructureError: a structure is not labelled.
     """
     labels = [labels_of(atoms, f"frame {i}") for i, atoms in enumerate(structures)]
-    pairs = list(zip(potential.predict(structures), labels, strict=True))
+    return differences(labels, predictions(potential, structures, on_progress))
+
+
+def differences(
+    labels: Sequence[Labels], predicted: Sequence[Labels]
+) -> tuple[Float64Array, list[Float64Array]]:
+    """Labels minus predictions, as `residuals`."""
+    pairs = list(zip(predicted, labels, strict=True))
     energy = np.array([(q.energy - p.energy) / len(q.forces) for p, q in pairs])
     return energy, [q.forces - p.forces for p, q in pairs]
+
+
+def without_offsets(
+    energy: Float64Array, structures: Sequence[Atoms]
+) -> tuple[Float64Array, dict[int, float]]:
+    """Residuals of energies per atom but one constant an element, and these: atomic number → eV.
+
+    Energies of two levels of theory differ by such constants, which say nothing about a potential: they are
+    fitted to the structures and taken off (`element_offsets`).
+    """
+    elements = elements_of(structures)
+    offsets = element_offsets(energy, structures, elements)
+    rest = energy - shares(structures, elements) @ offsets
+    return rest, dict(zip(elements, offsets.tolist(), strict=True))
 
 
 def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tuple[float, float]:
     """Energy MAE (meV/atom) and force MAE (meV/Å) on structures whose level of theory may be another one.
 
-    Energies of two levels differ by a constant per element that says nothing about a potential: it is fitted
-    to the structures and taken off first (`element_offsets`).
+    See `without_offsets`.
 
     Raises:
         StructureError: there is no structure, or one is not labelled.
@@ -71,13 +117,14 @@ def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tup
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
     energy, force = residuals(potential, structures)
-    elements = elements_of(structures)
-    rest = energy - shares(structures, elements) @ element_offsets(energy, structures, elements)
+    rest, _ = without_offsets(energy, structures)
     components = np.concatenate([difference.ravel() for difference in force])
     return 1e3 * float(np.abs(rest).mean()), 1e3 * float(np.abs(components).mean())
 
 
-def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
+def errors(
+    potential: Potential, structures: Sequence[Atoms], *, on_progress: OnProgress | None = None
+) -> Errors:
     """Compare the potential's predictions with the structures' labels.
 
     Raises:
@@ -85,7 +132,11 @@ def errors(potential: Potential, structures: Sequence[Atoms]) -> Errors:
     """
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
-    energy, force = residuals(potential, structures)
+    return errors_from(*residuals(potential, structures, on_progress))
+
+
+def errors_from(energy: Float64Array, force: Sequence[Float64Array]) -> Errors:
+    """The errors of one structure or more, from its `residuals`."""
     components = np.concatenate([difference.ravel() for difference in force])
     return Errors(
         energy_mae=1e3 * float(np.abs(energy).mean()),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from surveyor.acquisition import Batch
+from surveyor.acquisition import Batch, first_few
 from surveyor.errors import FeatureError, notice
 from surveyor.reasons import atom_shares
 from surveyor.structures import structure_id
@@ -38,6 +38,9 @@ class Picked:
 
     def __len__(self) -> int:
         return len(self.structures)
+
+    def __repr__(self) -> str:
+        return f"Picked({len(self)} of {self.batch.n_pool} structures: {first_few(self.indices)})"
 
 
 def note_noise_floor(batch: Batch, noise: float) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ from surveyor.features.store import IN_MEMORY, open_store
 from surveyor.metrics import residuals
 from surveyor.picked import Picked, marked_structures, note_noise_floor
 from surveyor.posterior import check_noise
+from surveyor.potentials.opening import opened
 from surveyor.prices import prices
 from surveyor.progress import Progress, Silent
 from surveyor.selection import RULES
-from surveyor.structures import StructureFile, check_elements, structure_id, validate
+from surveyor.structures import StructureFile, structure_id, validated
 from surveyor.structures.copies import copies_left_out
 from surveyor.structures.labels import has_labels
 from surveyor.types import (
@@ -44,9 +46,9 @@ from surveyor.types import (
 
 def select(
     pool: StructureSource,
-    labelled: StructureSource | None,
-    model: str | Path | Potential,
-    n: int | None,
+    labelled: StructureSource | None = None,
+    model: str | Path | Potential = "builtin",
+    n: int | None = 20,
     *,
     features: str = "tangent",
     rule: str = "target-variance",
@@ -96,10 +98,14 @@ def select(
     Raises:
         SurveyorError: bad input of any kind; the message says what to do.
     """
+    _check_numbers({"n": n, "shortlist": shortlist, "dim": dim, "seed": seed, "forecast": forecast}, Integral)
+    _check_numbers({"noise": noise, "budget": budget}, Real)
+    if isinstance(committee, str | Path):
+        raise SelectionError(f"committee is {str(committee)!r}", expected="a list of two potentials or more")
     _check_arguments(features, rule, target, n, noise, cost, budget, len(committee), committee_on)
     progress = progress or Silent()
-    potential = _opened(model, device, python) if takes(features, "potential") else None
-    members = [_opened(source, device, python) for source in committee]
+    potential = opened(model, device, python) if takes(features, "potential") else None
+    members = [opened(source, device, python) for source in committee]
     candidates, known, aims = _structures(pool, labelled, target, potential, members)
     seen = [candidates] if store else [candidates, known or (), aims or ()]
     feature_map = build_features(potential, FeatureConfig(kind=features, dim=dim), seed, *seen)
@@ -122,12 +128,12 @@ def select(
     return Picked(marked_structures(candidates, batch, feature_map, marks), batch)
 
 
-def _opened(source: str | Path | Potential, device: str | None, python: str | Path | None) -> Potential:
-    if not isinstance(source, str | Path):
-        return source
-    from surveyor.potentials import open_potential
-
-    return open_potential(source, device, python=python)
+def _check_numbers(given: Mapping[str, object], kind: type[Integral] | type[Real]) -> None:
+    for name, value in given.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+            raise SelectionError(
+                f"{name} is {value!r}", expected="a whole number" if kind is Integral else "a number"
+            )
 
 
 def _check_arguments(
@@ -244,12 +250,7 @@ def _again(source: StructureSource, elements: Sequence[int] | None) -> Iterable[
     """The source as something that can be iterated again, validated."""
     if isinstance(source, str | Path):
         return StructureFile(Path(source), elements)
-    structures = list(source)
-    for number, atoms in enumerate(structures):
-        validate(atoms, f"structure {number}")
-        if elements is not None:
-            check_elements(atoms, elements, f"structure {number}")
-    return structures
+    return validated(source, elements)
 
 
 def _known_errors(potential: Potential, labelled: Iterable[Atoms], progress: Progress) -> KnownErrors | None:

@@ -52,6 +52,11 @@ class Posterior:
             FeatureError: targets do not fit the rows, or are not finite.
         """
         check_noise(noise)
+        if not isinstance(train, Features):
+            raise FeatureError(
+                f"{type(train).__name__} where features are expected",
+                expected="surveyor.types.Features; of rows (n, dim): Features.one_row_each(rows)",
+            )
         prior = np.sqrt(noise) * np.eye(train.dim)
         blank = cls(noise=float(noise), factor=prior, n_rows=0, moment=np.zeros(train.dim))
         return blank.condition(train, targets=targets)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from surveyor.types import Trainer
 
 
 class Progress(Protocol):
-    """One stage at a time: start, advance, finish."""
+    """One stage at a time: start, advance by steps or say where it is, finish."""
 
     def start(self, what: str, total: int | None = None) -> None: ...
     def advance(self, steps: int = 1) -> None: ...
+    def at(self, done: int, total: int, note: str = "") -> None: ...
     def finish(self, outcome: str = "") -> None: ...
 
 
@@ -18,7 +22,20 @@ class Silent:
 
     def start(self, what: str, total: int | None = None) -> None: ...
     def advance(self, steps: int = 1) -> None: ...
+    def at(self, done: int, total: int, note: str = "") -> None: ...
     def finish(self, outcome: str = "") -> None: ...
+
+
+OnStep = Callable[[int, int, str], None]
+"""Told how far long work is: steps done, of how many, and what else there is to say (or an empty text)."""
+
+
+@runtime_checkable
+class Telling(Trainer, Protocol):
+    """A trainer that can tell how far it is; others need not."""
+
+    def telling(self, on_step: OnStep) -> Trainer:
+        """The same trainer, which calls `on_step` while it works."""
 
 
 def duration(seconds: float) -> str:
@@ -30,3 +47,23 @@ def duration(seconds: float) -> str:
         if shown >= 100:
             shown, unit = shown / size, larger
     return f"{shown:.1f} {unit}"
+
+
+def seconds_left(seconds: float, done: int, total: int | None) -> float | None:
+    """At the rate of the steps so far, that took so many seconds; None where nothing tells."""
+    return seconds * (total / done - 1) if total and 0 < done <= total else None
+
+
+def in_words(what: str, done: int, total: int | None, note: str, seconds: float) -> str:
+    """A stage that runs: how far it is, and the time left at the rate so far.
+
+    Args:
+        seconds: since it began to count.
+    """
+    left = seconds_left(seconds, done, total)
+    parts = [
+        (f"{done} of {total}" if total else f"{done}") if done else f"since {duration(round(seconds))}",
+        "" if left is None else f"about {duration(round(left))} left",
+        note,
+    ]
+    return f"{what}: " + ", ".join(filter(None, parts))

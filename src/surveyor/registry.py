@@ -36,6 +36,8 @@ class Registry(dict[str, Thing]):
         Raises:
             ConfigError: there is none; with the closest name.
         """
+        if not isinstance(name, str):
+            raise ConfigError(f"{place} is {name!r}", expected="a name, or the import path module:Name")
         if name not in self:
             announced = self._announced()
             if name not in announced and ":" not in name:

@@ -43,6 +43,9 @@ class Labels:
     doubt: str | None = None
     free_energy: bool = False
 
+    def __repr__(self) -> str:
+        return f"Labels({self.energy:.6g} eV, forces of {len(self.forces)} atoms)"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -197,6 +200,9 @@ class Selection:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __repr__(self) -> str:
+        return f"Selection({len(self)} picks; {self.stopped.value})"
 
 
 @runtime_checkable

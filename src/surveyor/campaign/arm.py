@@ -26,7 +26,7 @@ from surveyor.errors import CampaignError
 from surveyor.labelling.ledger import Ledger
 from surveyor.labelling.rules import screen, settled
 from surveyor.metrics import Errors, errors
-from surveyor.progress import Progress
+from surveyor.progress import Progress, Telling
 from surveyor.structures.writing import write_structures
 from surveyor.types import Failure, Labeller, Labels, Potential
 
@@ -147,8 +147,11 @@ class Arm:
         folder, plan = self.folder(number), self.plan
         write_structures(folder / "train.extxyz", [*train, *valid])
         workdir = folder / "training"
+        trainer = plan.trainer
+        if isinstance(trainer, Telling):
+            trainer = trainer.telling(self.progress.at)
         with self.stage(number, "training"):
-            potential = plan.trainer(
+            potential = trainer(
                 self._origin(number),
                 train,
                 valid,
@@ -188,4 +191,4 @@ class Arm:
 
     def evaluate(self, potential: Potential) -> Errors:
         """Errors on the test structures."""
-        return errors(potential, self.plan.test)
+        return errors(potential, self.plan.test, on_progress=self.progress.advance)

@@ -61,8 +61,12 @@ class Campaign:
         LabellingError: the journal is damaged.
     """
 
-    def __init__(self, folder: Path, plan: Plan, method: str, *, progress: Progress | None = None) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: str | Path, plan: Plan, method: str, *, progress: Progress | None = None
+    ) -> None:
+        if not isinstance(plan, Plan):
+            raise CampaignError(f"{type(plan).__name__} as the plan", expected="a surveyor.campaign.Plan")
+        self.folder = folder = Path(folder)
         self.plan = plan
         self.method = method
         self.progress = progress or Silent()
@@ -119,6 +123,10 @@ class Campaign:
         grown = any(added.round > last.number for added in self.given.added_to_pool)
         return POOL_USED_UP if last.stopped == POOL_USED_UP and not grown else self._limit(last)
 
+    def __repr__(self) -> str:
+        where = "begun" if self.stopped is None else f"stopped: {self.stopped}"
+        return f"Campaign({self.folder}: round {self.number}, {len(self.ledger)} labels paid for, {where})"
+
     # ---- the loop ---------------------------------------------------------------------------------
 
     def step(self, labeller: Labeller) -> RoundRecord:
@@ -155,7 +163,7 @@ class Campaign:
         self._keep_map()
         labelled = self._labelled()
         potential = arm.train(number, labelled, self.references) if number else self._before()
-        with arm.stage(number, "evaluation"):
+        with arm.stage(number, "evaluation", len(self.plan.test) or None):
             record = self._evaluate(potential, labelled, came)
         write_round(self.folder, record)
         self._rounds.append(record)

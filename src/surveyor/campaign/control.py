@@ -77,7 +77,8 @@ class Control:
         start = self.campaign.given.start_of(record.number)
         chosen = self.labelled(record.number, record.labels - len(start), labeller)
         potential = self.arm.train(record.number, {**start, **chosen}, self.campaign.references)
-        found = self.arm.evaluate(potential)
+        with self.arm.stage(record.number, "evaluation", len(plan.test)):
+            found = self.arm.evaluate(potential)
         control = {
             "rule": "random",
             "labels": len(start) + len(chosen),

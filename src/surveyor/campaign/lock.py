@@ -26,6 +26,13 @@ class Owner(NamedTuple):
     pid: int
 
 
+def at_work(folder: Path) -> bool:
+    """Whether a process works on the campaign, by what its lock file says; nothing is locked for that."""
+    path = folder / LOCK_NAME
+    owner = _named(path, path.read_bytes()) if path.is_file() else None
+    return owner is not None and (owner.host != socket.gethostname() or is_running(owner.pid))
+
+
 class CampaignLock:
     """Held while a process works on a campaign; the system lets go of it when the process dies.
 
@@ -85,15 +92,7 @@ class CampaignLock:
 
     def _owner(self) -> Owner | None:
         self._file.seek(0)
-        content = self._file.read(4096)
-        if not content.strip(b"\0\n "):
-            return None
-        try:
-            named = json.loads(content)
-            return Owner(str(named["host"]), int(named["pid"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            notice(f"{self.path} does not say who owns the campaign; nobody, it seems")
-            return None
+        return _named(self.path, self._file.read(4096))
 
     def _write(self, owner: dict[str, object] | None) -> None:
         try:
@@ -104,3 +103,14 @@ class CampaignLock:
         except OSError as error:
             if owner:
                 raise write_error(self.path, error) from error
+
+
+def _named(path: Path, content: bytes) -> Owner | None:
+    if not content.strip(b"\0\n "):
+        return None
+    try:
+        named = json.loads(content)
+        return Owner(str(named["host"]), int(named["pid"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        notice(f"{path} does not say who owns the campaign; nobody, it seems")
+        return None

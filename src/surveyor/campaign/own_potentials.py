@@ -89,6 +89,12 @@ def open_correction(folder: Path, tuned: Potential, device: str | None) -> Poten
     return open_potential(f"tangent:{path}", device)
 
 
+def potential_path(folder: Path) -> Path:
+    """File of the potential of a round: with its correction, where one was kept."""
+    kept = correction_record(folder).get("chosen", "none") != "none"
+    return folder / (CORRECTED if kept else MODEL)
+
+
 def correction_record(folder: Path) -> dict[str, Any]:
     """What stands in the `correction.json` of a round; empty where no correction was tried.
 

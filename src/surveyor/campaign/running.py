@@ -11,9 +11,10 @@ from surveyor.campaign.control import Control
 from surveyor.campaign.lock import CampaignLock
 from surveyor.campaign.plan import Plan
 from surveyor.campaign.records import STATE, RoundRecord, read_campaign
+from surveyor.campaign.standing import Standing
 from surveyor.labelling.labeller import labeller_of
 from surveyor.labelling.manual import LabelsAwaitedError
-from surveyor.progress import Progress
+from surveyor.progress import Progress, Silent
 from surveyor.types import Labeller
 
 
@@ -32,9 +33,13 @@ class Outcome:
     stopped: str | None = None
     waiting: LabelsAwaitedError | None = None
 
+    def __repr__(self) -> str:
+        why = self.stopped if self.waiting is None else self.waiting.got
+        return f"Outcome({len(self.rounds)} rounds: {why})"
+
 
 def run(
-    folder: Path,
+    folder: str | Path,
     plan: Plan,
     labeller: Labeller,
     *,
@@ -57,9 +62,10 @@ def run(
             holds something else than it did; all labels of a round failed.
         LabellingError: a journal is damaged.
     """
+    folder = Path(folder)
     with CampaignLock(folder):
         labeller = _as_begun(folder, labeller)
-        campaign = Campaign(folder, plan, labeller.method, progress=progress)
+        campaign = Campaign(folder, plan, labeller.method, progress=Standing(progress or Silent(), folder))
         on_begin()
         control = None if control_every is None else Control(campaign, every=control_every)
         try:

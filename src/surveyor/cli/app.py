@@ -9,6 +9,7 @@ import typer
 from surveyor.cli.campaign import report, run, status
 from surveyor.cli.doctor import doctor
 from surveyor.cli.embed import embed
+from surveyor.cli.evaluate import evaluate
 from surveyor.cli.extend import extend
 from surveyor.cli.label import app as label
 from surveyor.cli.options import ListsRules
@@ -45,6 +46,7 @@ app.command()(run)
 app.command()(status)
 app.command()(report)
 app.command()(extend)
+app.command()(evaluate)
 app.command()(doctor)
 for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
     try:

@@ -11,12 +11,13 @@ import typer
 from rich.table import Table
 
 from surveyor.cli.console import plain_console
+from surveyor.cli.ending import ending_lines
 from surveyor.cli.guard import guarded
 from surveyor.cli.options import Overwrite
 from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
-    from surveyor.campaign import RoundRecord
+    from surveyor.campaign import CampaignRecord, RoundRecord
 
 Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
 
@@ -27,7 +28,9 @@ def run(
         Path | None,
         typer.Option("--folder", "-o", help="Campaign folder; by default the file's name without .yaml."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON at the end; tables go to standard error.")
+    ] = False,
 ) -> None:
     """Run a campaign: choose, label, fine-tune, evaluate, again and again. The same command resumes.
 
@@ -37,6 +40,7 @@ def run(
         from surveyor.campaign import run as run_campaign
         from surveyor.config import build_labeller, build_plan, load_campaign
         from surveyor.config.resume import check_config, keep_config
+        from surveyor.report import ending, read_contents
 
         settings = load_campaign(config)
         target = folder or config.with_suffix("")
@@ -56,14 +60,17 @@ def run(
                 typer.echo(json.dumps({**_summary(outcome.rounds, None), "waiting": outcome.waiting.n}))
             return
         page = _write_report(target)
-        console = plain_console()
+        end = ending(read_contents(target))
+        console = plain_console(stderr=as_json)
         console.print(_table(outcome.rounds))
         for line in _details(outcome.rounds):
             console.print(line, soft_wrap=True)
         console.print(f"stopped: {outcome.stopped}")
+        for line in ending_lines(end):
+            console.print(line, soft_wrap=True)
         console.print(f"report:  {page}", soft_wrap=True)
         if as_json:
-            typer.echo(json.dumps(_summary(outcome.rounds, page)))
+            typer.echo(json.dumps(_summary(outcome.rounds, page) | end.as_dict()))
 
 
 def status(
@@ -85,6 +92,7 @@ def status(
                     {
                         **_summary(record.rounds, None),
                         "stopped": record.stopped,
+                        **_standing(record),
                         "failed": len(record.failures),
                         "quarantined": len(record.quarantined),
                         "core_hours": record.core_hours,
@@ -97,9 +105,7 @@ def status(
         console.print(_table(record.rounds))
         for line in _details(record.rounds):
             console.print(line, soft_wrap=True)
-        console.print(
-            f"stopped: {record.stopped}" if record.stopped else f"in progress: round {len(record.rounds)}"
-        )
+        console.print(_standing_in_words(record), soft_wrap=True)
         console.print(f"cost:    {record.core_hours:.3g} core hours of labelling and training")
         for addition in read_extensions(folder):
             console.print(f"added:   {addition}", soft_wrap=True)
@@ -109,6 +115,40 @@ def status(
                 f"surveyor label held {folder} shows them",
                 soft_wrap=True,
             )
+
+
+def _standing(record: CampaignRecord) -> dict[str, object]:
+    """What a campaign is at: whether a process works on it, its stage, and how many labels it lacks."""
+    from surveyor.campaign.lock import at_work
+    from surveyor.campaign.standing import read_stage
+    from surveyor.campaign.waiting import awaited
+
+    works = at_work(record.folder)
+    stage = read_stage(record.folder) if works else None
+    return {
+        "working": works,
+        "stage": None if stage is None else asdict(stage) | {"seconds_left": stage.seconds_left},
+        "waiting": 0 if record.stopped else len(awaited(record.folder, record) or ()),
+    }
+
+
+def _standing_in_words(record: CampaignRecord) -> str:
+    from surveyor.campaign.standing import read_stage
+
+    standing, number = _standing(record), len(record.rounds)
+    if record.stopped:
+        return f"stopped: {record.stopped}"
+    if standing["working"]:
+        return f"in progress: {read_stage(record.folder) or f'round {number}'}"
+    if not standing["waiting"]:
+        return f"at rest: round {number} is next; the same surveyor run command goes on"
+    labels = f"{standing['waiting']} label{'s' if standing['waiting'] != 1 else ''}"
+    if str(record.state["method"]).startswith("manual"):
+        return (
+            f"waiting: round {number}, {labels} to collect: surveyor label export {record.folder} BATCH, "
+            "then surveyor label collect BATCH RESULTS"
+        )
+    return f"at rest: round {number} lacks {labels}; the same surveyor run command goes on"
 
 
 def report(
@@ -218,6 +258,7 @@ def _summary(rounds: tuple[RoundRecord, ...], page: Path | None) -> dict[str, ob
     return {
         "rounds": max(0, len(rounds) - 1),
         "labels": last.paid if last else 0,
+        "labelled": last.labels if last else 0,
         "energy_mae_before": first.energy_mae if first else None,
         "energy_mae_after": last.energy_mae if last else None,
         "force_mae_before": first.force_mae if first else None,

@@ -23,6 +23,10 @@ Python = Annotated[
         dir_okay=False,
     ),
 ]
+Head = Annotated[
+    str | None,
+    typer.Option("--head", help="Which head of a multi-head model [default: the only one, or 'default']."),
+]
 FeatureKind = Annotated[
     str,
     typer.Option(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -14,19 +17,31 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from surveyor.cli.console import plain_console
 from surveyor.progress import Progress as ProgressProtocol
+from surveyor.progress import in_words
 
-LINE_SECONDS = 10.0
+FIRST_SECONDS, LINE_SECONDS = 0.5, 30.0
+"""When a log has the first line of a stage that goes on for so long, and how often it has another."""
 
 
-def make_progress(quiet: bool = False) -> ProgressProtocol:
+def make_progress() -> ProgressProtocol:
     """A bar on a terminal, lines elsewhere; on standard error, so that results can be piped."""
     console = plain_console(stderr=True)
-    if quiet:
-        return Lines(plain_console(stderr=True, quiet=True))
     return Bars(console) if console.is_terminal else Lines(console)
+
+
+class _Bar(Progress):
+    """A bar, and a line under it."""
+
+    note = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.note:
+            yield Text(f"  {self.note}", overflow="ellipsis", no_wrap=True)
 
 
 class Bars:
@@ -34,14 +49,14 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._bar: Progress | None = None
+        self._bar: _Bar | None = None
 
     def start(self, what: str, total: int | None = None) -> None:
         self.finish()
-        self._bar = Progress(
+        self._bar = _Bar(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
@@ -56,6 +71,11 @@ class Bars:
         if self._bar:
             self._bar.advance(self._task, steps)
 
+    def at(self, done: int, total: int, note: str = "") -> None:
+        if self._bar:
+            self._bar.note = note
+            self._bar.update(self._task, completed=done, total=total)
+
     def finish(self, outcome: str = "") -> None:
         if self._bar:
             self._bar.stop()
@@ -64,34 +84,51 @@ class Bars:
 
 
 class Lines:
-    """A line when a stage ends, and one every ten seconds while it runs."""
+    """A line soon after a stage has begun, one every half minute while it runs, and one when it ends."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._open = False
+        self._over = threading.Event()
+        self._over.set()
 
     def start(self, what: str, total: int | None = None) -> None:
         self.finish()
-        self._what, self._total, self._count, self._open = what, total, 0, True
-        self._begin = self._said = time.monotonic()
+        self._what, self._total, self._count, self._note = what, total, 0, ""
+        self._begin = self._counted = time.monotonic()
+        self._over = threading.Event()
+        threading.Thread(target=_speak, args=(weakref.ref(self), self._over), daemon=True).start()
 
     def advance(self, steps: int = 1) -> None:
-        if not self._open:
+        if not self._over.is_set():
+            self._count += steps
+
+    def at(self, done: int, total: int, note: str = "") -> None:
+        if self._over.is_set():
             return
-        self._count += steps
-        now = time.monotonic()
-        if now - self._said >= LINE_SECONDS:
-            self._said = now
-            of = f" of {self._total}" if self._total else ""
-            left = ""
-            if self._total and self._count:
-                left = f", {(now - self._begin) * (self._total / self._count - 1):.0f} s left"
-            self._console.print(f"{self._what}: {self._count}{of}{left}", highlight=False)
+        if total != self._total or done < self._count:  # it counts anew
+            self._counted = time.monotonic()
+        self._count, self._total, self._note = done, total, note
+
+    def say(self) -> None:
+        """Where the stage stands, as a line."""
+        seconds = time.monotonic() - self._counted
+        self._console.print(
+            in_words(self._what, self._count, self._total, self._note, seconds), soft_wrap=True
+        )
 
     def finish(self, outcome: str = "") -> None:
-        if self._open:
-            self._open = False
+        if not self._over.is_set():
+            self._over.set()
             _say_done(self._console, self._what, outcome, self._begin)
+
+
+def _speak(lines: weakref.ref[Lines], over: threading.Event) -> None:
+    """Have lines said while the stage runs: a thread, since the work itself may not look up for hours."""
+    wait = FIRST_SECONDS
+    while not over.wait(wait) and (open_lines := lines()) is not None:
+        open_lines.say()
+        del open_lines  # where the command failed, nobody else holds it: then this ends as well
+        wait = LINE_SECONDS
 
 
 def _say_done(console: Console, what: str, outcome: str, begin: float) -> None:

@@ -24,12 +24,14 @@ from surveyor.features.store import (
     checksum,
 )
 from surveyor.structures.identity import structure_id
+from surveyor.structures.source import StructureFile
+from surveyor.structures.validation import each_structure
 from surveyor.structures.writing import write_error
-from surveyor.types import Features, StorableFeatureMap
+from surveyor.types import Features, StorableFeatureMap, StructureSource
 
 
 def embed(
-    structures: Iterable[Atoms],
+    structures: StructureSource,
     feature_map: StorableFeatureMap,
     path: str | Path,
     *,
@@ -40,7 +42,8 @@ def embed(
     """Features of all structures, written block by block; the same call continues where a killed one stopped.
 
     Args:
-        structures: read once, a block at a time; the same ones in the same order when a store is continued.
+        structures: a file, or structures, read once, a block at a time; the same ones in the same order
+            when a store is continued.
         feature_map: any that has `settings`.
         path: the store's folder, made if it is not there.
         block: structures a block; the memory needed grows with it, not with the number of structures.
@@ -53,6 +56,12 @@ def embed(
     """
     if block < 1:
         raise FeatureError(f"block={block}", expected="one structure a block or more")
+    if not hasattr(feature_map, "settings"):
+        raise FeatureError(
+            f"{type(feature_map).__name__} where a feature map is expected",
+            expected="one of surveyor.features, such as surveyor.features.Tangent(potential, dim=512)",
+        )
+    stream = StructureFile(Path(structures)) if isinstance(structures, str | Path) else structures
     path = Path(path)
     try:
         store = _create_or_open(path, feature_map, block, dtype)
@@ -61,7 +70,7 @@ def embed(
             shutil.rmtree(partial)
         done = store.n_blocks
         finished = 0
-        for number, todo in enumerate(_batched(structures, store.block)):
+        for number, todo in enumerate(_batched(each_structure(stream), store.block)):
             ids = [structure_id(atoms) for atoms in todo]
             if number < done:
                 _check_same(store, number, ids)

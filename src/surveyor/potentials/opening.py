@@ -83,6 +83,28 @@ def open_potential(
         return family.open(what, device=device, dtype=dtype, head=head)
 
 
+def opened(
+    source: str | Path | Potential,
+    device: str | None = None,
+    python: str | Path | None = None,
+    head: str | None = None,
+) -> Potential:
+    """A potential that is open already, or what `open_potential` opens.
+
+    Raises:
+        PotentialError: neither of them, or as of `open_potential`.
+    """
+    if isinstance(source, str | Path):
+        return open_potential(source, device, head=head, python=python)
+    if isinstance(source, Potential):
+        return source
+    raise PotentialError(
+        f"{type(source).__name__} where a potential is expected",
+        expected="a name, the path of a file, or what surveyor.open_potential returned",
+        todo="potentials of a library of your own: see 'Add your own family' in docs/extending.md",
+    )
+
+
 def open_alike(potential: Potential, path: Path, device: str | None = None) -> Potential:
     """A file of a potential's family, opened where that potential runs.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from surveyor.report.contents import Contents
 from surveyor.report.costs import costs_of
+from surveyor.report.ending import ending
 from surveyor.report.learning import learning_curves
 from surveyor.report.trouble import trouble_of
 from surveyor.report.trust import errors_by_group, trust_of_rounds
@@ -29,6 +30,7 @@ def figures(contents: Contents) -> dict[str, Any]:
         "standing": standing(contents),
         "stopped": contents.record.stopped,
         "verdict": verdict(contents, curves),
+        "ending": ending(contents).as_dict(),
         "rounds": [
             {k: v for k, v in metrics.items() if k not in ("std", "energy_each", "force_each")}
             for metrics in contents.metrics

@@ -17,6 +17,7 @@ from surveyor.progress import duration
 from surveyor.report.contents import Contents, read_contents
 from surveyor.report.costs import costs_of
 from surveyor.report.drawing import drawings, element_styles
+from surveyor.report.ending import ending
 from surveyor.report.latent import facts_of, map_view, round_colours, structures_of
 from surveyor.report.learning import learning_curves
 from surveyor.report.trouble import trouble_of
@@ -54,6 +55,7 @@ def render(contents: Contents) -> str:
             {"id": name, "f": formulas[name], "t": facts[name], **drawn.get(name, {})} for name in structures
         ],
     }
+    end = ending(contents)
     return environment.get_template("page.html").render(
         name=contents.folder.resolve().name,
         version=__version__,
@@ -62,6 +64,8 @@ def render(contents: Contents) -> str:
         rounds=contents.record.rounds,
         standing=standing(contents),
         verdict=verdict(contents, curves),
+        warnings=end.warnings,
+        potential=end.potential and end.potential.relative_to(contents.folder),
         curves=curves,
         trust=trust,
         latest=trust[max(trust)] if trust else [],

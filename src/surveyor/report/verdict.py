@@ -41,7 +41,7 @@ def verdict(contents: Contents, curves: list[LearningCurve]) -> list[str]:
     if len(rounds) == 1:
         now = " and ".join(f"{c.name} MAE {c.points[-1].error:.1f} {c.unit}" for c in curves)
         return [f"Before any fine-tuning: {now}."]
-    sentences = [" and ".join(_change(curve) for curve in curves) + f", with {_count(paid, 'label')} paid."]
+    sentences = [" and ".join(change(curve) for curve in curves) + f", with {_count(paid, 'label')} paid."]
     for curve in curves:
         best = min(curve.points, key=lambda point: point.error)
         if best.round != curve.points[-1].round and best.error < (1 - UNCHANGED) * curve.points[-1].error:
@@ -53,7 +53,8 @@ def verdict(contents: Contents, curves: list[LearningCurve]) -> list[str]:
     return sentences
 
 
-def _change(curve: LearningCurve) -> str:
+def change(curve: LearningCurve) -> str:
+    """How the error is now, compared with before any training."""
     before, after = curve.points[0].error, curve.points[-1].error
     ratio = after / before if before > 0 else 1.0
     verb = "stayed" if abs(ratio - 1) < UNCHANGED else "fell" if ratio < 1 else "rose"

@@ -3,7 +3,7 @@
 from surveyor.structures.identity import structure_id
 from surveyor.structures.labels import has_labels, labels_of, with_labels, without_labels
 from surveyor.structures.reading import count_structures, read_structures
-from surveyor.structures.source import StructureFile
+from surveyor.structures.source import StructureFile, validated
 from surveyor.structures.validation import check_elements, validate
 from surveyor.structures.writing import atomic_write, whole_file, write_structures
 
@@ -17,6 +17,7 @@ __all__ = [
     "read_structures",
     "structure_id",
     "validate",
+    "validated",
     "whole_file",
     "with_labels",
     "without_labels",

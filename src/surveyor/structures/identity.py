@@ -223,6 +223,8 @@ def structure_id(atoms: Atoms, where: str = "structure") -> str:
     Raises:
         StructureError: a value that cannot be: NaN, a fraction of a charge, …
     """
+    if not isinstance(atoms, Atoms):
+        raise StructureError(f"{where}: {type(atoms).__name__}", expected="an ase.Atoms")
     pbc = np.asarray(atoms.pbc, dtype=bool)
     cell = np.where(pbc[:, None], np.asarray(atoms.cell.array), 0.0)
     digest = hashlib.sha256()

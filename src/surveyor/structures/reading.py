@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def read_structures(path: str | Path, *, check: bool = True) -> Iterator[Atoms]:
         StructureError: the file is missing, no ordinary file, empty, of an unknown format, encoding or
             packing, or damaged, or a frame is not valid; the message names the file and the frame.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise StructureError(f"{type(path).__name__} where a file is expected", expected="the path of a file")
     path = Path(path)
     check_file(path)
     return _read(path, check)

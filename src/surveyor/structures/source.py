@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
 
 from surveyor.structures.reading import count_structures, is_xyz, read_structures
-from surveyor.structures.validation import check_elements
+from surveyor.structures.validation import check_elements, each_structure, validate
 
 
 @dataclass(frozen=True)
@@ -33,3 +33,18 @@ class StructureFile:
     def count(self) -> int | None:
         """Number of frames where that is cheap to know."""
         return count_structures(self.path) if self.path.is_file() and is_xyz(self.path) else None
+
+
+def validated(structures: Iterable[Atoms], elements: Sequence[int] | None = None) -> list[Atoms]:
+    """Structures in memory, each looked at as the frames of a file are.
+
+    Raises:
+        StructureError: one is not valid or of an element that the potential does not know, or these are no
+            structures.
+    """
+    listed = list(each_structure(structures))
+    for number, atoms in enumerate(listed):
+        validate(atoms, f"structure {number}")
+        if elements is not None:
+            check_elements(atoms, elements, f"structure {number}")
+    return listed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 
 import numpy as np
 from ase import Atoms
@@ -21,6 +22,27 @@ FAR = 1e6
 
 FEW = 200
 """Atoms of a molecule; below, all distances cost less than a tree."""
+
+
+def each_structure(structures: Iterable[Atoms]) -> Iterator[Atoms]:
+    """The structures, one at a time, if they are structures.
+
+    Raises:
+        StructureError: something else, or one structure alone.
+    """
+    if isinstance(structures, Atoms) or not isinstance(structures, Iterable):
+        raise StructureError(
+            f"{type(structures).__name__} where structures are expected",
+            expected="a list of ase.Atoms, or the path of a file where one may be given",
+            todo="put a single structure into a list: [atoms]",
+        )
+    return map(_structure, count(), structures)
+
+
+def _structure(number: int, atoms: Atoms) -> Atoms:
+    if not isinstance(atoms, Atoms):
+        raise StructureError(f"structure {number}: {type(atoms).__name__}", expected="an ase.Atoms")
+    return atoms
 
 
 def validate(atoms: Atoms, where: str = "structure") -> Atoms:

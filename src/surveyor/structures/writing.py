@@ -19,10 +19,17 @@ from ase import Atoms
 
 from surveyor.errors import StructureError, SurveyorError, notice
 from surveyor.structures.portable import frame_text
+from surveyor.structures.validation import each_structure
 
 GENERATOR = '<meta name="generator" content="Surveyor">'
-_PAGES = (GENERATOR, " · Surveyor</title>", "from the raw records by `surveyor benchmark report`")
-"""What says that a page is Surveyor's: the tag, reports from before it, pages of a benchmark."""
+_PAGES = (
+    GENERATOR,
+    " · Surveyor</title>",
+    "from the raw records by `surveyor benchmark report`",
+    "<dc:title>Surveyor</dc:title>",
+    "Author\0Surveyor",
+)
+"""What says that a page is Surveyor's: the tag, reports from before it, pages of a benchmark, pictures."""
 
 _SUFFIXES = (".extxyz", ".xyz")
 _HEAD = 2**16
@@ -127,7 +134,7 @@ def write_structures(path: str | Path, structures: Iterable[Atoms]) -> Path:
     """
     path = Path(path)
     _check_suffix(path)
-    return atomic_write(path, lambda file: file.writelines(frame_texts(path, structures)))
+    return atomic_write(path, lambda file: file.writelines(frame_texts(path, each_structure(structures))))
 
 
 def frame_texts(path: Path, structures: Iterable[Atoms]) -> Iterator[str]:

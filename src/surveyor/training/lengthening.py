@@ -13,6 +13,7 @@ from ase import Atoms
 from surveyor.metrics import Errors, enough_held_out, errors, pays
 from surveyor.potentials.base import Shiftable, Trainable, require
 from surveyor.potentials.fine_tuning import STAGES, FineTuningSettings
+from surveyor.progress import OnStep, Telling
 from surveyor.structures.writing import emptied, write_json
 from surveyor.training.references import ReferenceFit
 from surveyor.types import TRAINING_SETTINGS, Potential, Trainer
@@ -34,6 +35,19 @@ class Lengthening:
     def __init__(self, stages: Sequence[tuple[int, Trainer]], time_limit: float | None = None) -> None:
         self.stages = stages
         self.time_limit = time_limit
+
+    def telling(self, on_step: OnStep) -> Lengthening:
+        """The same trainer, whose stages tell how far they are, and which of them it is."""
+
+        def told(number: int, trainer: Trainer) -> Trainer:
+            def on_own_step(done: int, total: int, note: str) -> None:
+                stage = f"stage {number} of at most {len(self.stages)}"
+                on_step(done, total, f"{stage}, {note}" if note else stage)
+
+            return trainer.telling(on_own_step) if isinstance(trainer, Telling) else trainer
+
+        stages = [(updates, told(i, trainer)) for i, (updates, trainer) in enumerate(self.stages, start=1)]
+        return Lengthening(stages, self.time_limit)
 
     def __call__(
         self,

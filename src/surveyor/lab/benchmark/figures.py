@@ -14,22 +14,10 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter, StrMethodFormatter
 
 from surveyor.lab.benchmark.curves import ErrorRatio, Saving, ratio_over_tasks
 from surveyor.lab.benchmark.summary import Arm
-from surveyor.structures.writing import whole_file
+from surveyor.pictures import STYLE, save_picture
 
-_STYLE: Any = {  # matplotlib types the keys one by one
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "svg.hashsalt": "surveyor",
-}
 MANY = 20
 """With more curves than this, only those of the report's own strategies have a colour and a name."""
-_FORMATS: dict[str, Any] = {
-    ".svg": {"metadata": {"Date": None}},
-    ".png": {"metadata": {"Software": None}, "dpi": 110},
-}
 _AXES = {"energy": "energy MAE, meV/atom", "force": "force MAE, meV/Å"}
 
 
@@ -39,7 +27,7 @@ def learning_curves(arms: Mapping[str, Arm], main: Collection[str], path: Path) 
     Args:
         main: strategies that keep their colour where there are many.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.8), layout="constrained")
         axes = figure.subplots(1, 2)
         for axis, quantity in zip(axes, _AXES, strict=True):
@@ -60,7 +48,7 @@ def learning_curves(arms: Mapping[str, Arm], main: Collection[str], path: Path) 
             axis.set(xlabel="labelled structures", ylabel=_AXES[quantity], yscale="log")
             _plain(axis)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def error_ratios(found: Mapping[str, Mapping[str, Mapping[str, ErrorRatio]]], path: Path) -> None:
@@ -71,7 +59,7 @@ def error_ratios(found: Mapping[str, Mapping[str, Mapping[str, ErrorRatio]]], pa
     """
     names = list(dict.fromkeys(name for by_name in found.values() for name in by_name))
     tasks = list(dict.fromkeys(t for by_name in found.values() for own in by_name.values() for t in own))
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 1.3 + 0.2 * len(names)), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
         for axis, quantity in zip(axes, _AXES, strict=True):
@@ -96,12 +84,12 @@ def error_ratios(found: Mapping[str, Mapping[str, Mapping[str, ErrorRatio]]], pa
             axes[0].plot([], [], "o", color=mpl.colormaps["tab10"](number % 10), ms=4, mew=0, label=task)
         axes[0].plot([], [], "D-", color="black", ms=4, lw=1, label="mean, 95 % interval")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def labels_to_target(savings: Mapping[str, Mapping[str, Saving]], main: Collection[str], path: Path) -> None:
     """Labels of each strategy over those of the baseline, against the target error."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 3.6), layout="constrained")
         axes = figure.subplots(1, 2)
         for axis, quantity in zip(axes, _AXES, strict=True):
@@ -122,7 +110,7 @@ def labels_to_target(savings: Mapping[str, Mapping[str, Saving]], main: Collecti
             axis.xaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
             axis.invert_xaxis()
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def std_against_error(frames: Mapping[str, Any], maps: Mapping[str, str], path: Path) -> None:
@@ -132,7 +120,7 @@ def std_against_error(frames: Mapping[str, Any], maps: Mapping[str, str], path: 
         frames: `frames` of a run's record.
         maps: name of the map → its title.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 5.2), layout="constrained")
         grid = figure.subplots(2, len(maps), squeeze=False)
         for column, (name, title) in enumerate(maps.items()):
@@ -142,14 +130,14 @@ def std_against_error(frames: Mapping[str, Any], maps: Mapping[str, str], path: 
                 axis = grid[row, column]
                 axis.scatter(std, values, s=8, alpha=0.6, linewidths=0, color="#1f5fa8")
                 axis.set(xlabel=f"residual std, {title}", ylabel=_AXES[quantity].replace(" MAE", " error"))
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def latent_map(content: Mapping[str, Any], path: Path) -> None:
     """Two principal components of one reaction's frames, for every map."""
     names = list(content["maps"])
     kinds = np.array(content["kinds"])
-    with mpl.rc_context(_STYLE | {"axes.grid": False}):
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(2.1 * len(names), 2.6), layout="constrained")
         axes = figure.subplots(1, len(names), squeeze=False)[0]
         for axis, name in zip(axes, names, strict=True):
@@ -159,7 +147,7 @@ def latent_map(content: Mapping[str, Any], path: Path) -> None:
             axis.set_title(f"{name}\nsilhouette {content['maps'][name]['silhouette']:.2f}", fontsize=7)
             axis.set(xticks=[], yticks=[])
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=7)
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def _looks(names: Collection[str], main: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -179,8 +167,3 @@ def _looks(names: Collection[str], main: Collection[str]) -> dict[str, dict[str,
 def _plain(axis: Axes) -> None:
     axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(3, 1)))
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with whole_file(path) as file:
-        figure.savefig(file, format=path.suffix[1:], **_FORMATS[path.suffix])

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ase import Atoms
 
@@ -18,6 +18,7 @@ from surveyor.potentials.mace.replay import TRAIN_FILE, VALID_FILE, Mix, cut_out
 from surveyor.potentials.mace.run import run_mace_trainer
 from surveyor.potentials.mace.weights import PARTS, check_moved, check_references, fix_again, moved_weights
 from surveyor.potentials.references import refit_reference_energies, shifts_to
+from surveyor.progress import OnStep
 from surveyor.structures.identity import with_state
 from surveyor.structures.label_keys import is_isolated_atom, without_acting_keys
 from surveyor.structures.labels import STRESS_KEY, labels_of
@@ -39,7 +40,7 @@ class FineTuning:
     Args:
         settings: see `FineTuningSettings`.
         replay: with mode replay, labelled structures of the pretraining level.
-        on_line: called with each line of the trainer's output.
+        on_step: told how far it is; see `Telling`.
 
     Raises:
         TrainingError: no structure, a training that failed, a setting that had no effect, or a potential
@@ -51,11 +52,15 @@ class FineTuning:
         settings: FineTuningSettings | None = None,
         *,
         replay: Sequence[Atoms] = (),
-        on_line: Callable[[str], None] | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         self.settings = settings or FineTuningSettings()
         self.replay = replay
-        self.on_line = on_line
+        self.on_step = on_step
+
+    def telling(self, on_step: OnStep) -> FineTuning:
+        """The same trainer, which tells how far it is."""
+        return FineTuning(self.settings, replay=self.replay, on_step=on_step)
 
     def __call__(
         self,
@@ -96,7 +101,7 @@ class FineTuning:
             options,
             workdir=workdir,
             threads=self.settings.threads or os.cpu_count() or 1,
-            on_line=self.on_line,
+            on_step=self._told(n_epoch, options),
         )
         device = start.device.type
         tuned = (
@@ -115,6 +120,13 @@ class FineTuning:
         }
         write_json(workdir / TRAINING_SETTINGS, settings)
         return tuned
+
+    def _told(self, n_epoch: int, options: Mapping[str, object]) -> Callable[[int, str], None] | None:
+        """What tells how many of all updates are done."""
+        if (on_step := self.on_step) is None:
+            return None
+        total = cast(int, options["max_num_epochs"]) * (n_epoch // cast(int, options["batch_size"]))
+        return lambda done, note: on_step(done, total, note)
 
     def _mode(
         self, start: MacePotential, n_train: int, seed: int, workdir: Path

@@ -15,14 +15,16 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from surveyor import keeper
 from surveyor.errors import TrainingError
 from surveyor.potentials.mace.effective import TrainerRun, check_effective
+from surveyor.potentials.mace.following import lines_of, updates_told
 from surveyor.threads import THREADS
 
 LOG_NAME = "mace.log"
+LOOK_SECONDS = 0.5
+"""From one look at what the trainer has written to the next."""
 
 # Fixed by the foundation model's own architecture: mace overwrites or ignores them beside --foundation_model.
 _ARCHITECTURE = (
@@ -58,6 +60,7 @@ def run_mace_trainer(
     workdir: Path,
     threads: int = 1,
     on_line: Callable[[str], None] | None = None,
+    on_step: Callable[[int, str], None] | None = None,
 ) -> Path:
     """Train with `mace.cli.run_train` and return the plain `.model` file that it wrote.
 
@@ -70,6 +73,7 @@ def run_mace_trainer(
             (or isolated atoms in the training file) are needed. None takes mace's default; True and False set
             on-off flags.
         on_line: called with each line that the trainer prints.
+        on_step: called while it runs with the updates so far, and with loss and validation errors in words.
 
     Returns:
         `workdir/<name>_stagetwo.model` where stage two ran, otherwise `workdir/<name>.model`.
@@ -91,7 +95,21 @@ def run_mace_trainer(
     for stale in candidates:
         stale.unlink(missing_ok=True)
 
-    code, tail = _run_child([*flags, f"--work_dir={workdir}"], workdir, threads, on_line)
+    output = lines_of(workdir / LOG_NAME)
+    updates = updates_told(workdir / "results" / f"{name}_run-{wanted.seed}_train.txt")
+    tail: deque[str] = deque(maxlen=15)
+
+    def follow() -> None:
+        for line in next(output):
+            if line.strip():
+                tail.append(line.rstrip())
+            if on_line is not None:
+                on_line(line)
+        if on_step is not None:
+            on_step(*next(updates))
+
+    follow()
+    code = _run_child([*flags, f"--work_dir={workdir}"], workdir, threads, follow)
     log = "\n".join(f"    {line}" for line in tail)
     if code != 0:
         raise TrainingError(
@@ -191,44 +209,30 @@ def _refuse_idle_options(options: Mapping[str, object], wanted: argparse.Namespa
             )
 
 
-def _run_child(
-    flags: Sequence[str], workdir: Path, threads: int, on_line: Callable[[str], None] | None
-) -> tuple[int, list[str]]:
-    """Exit code and last lines of the trainer; it is ended whenever this function is left early."""
+def _run_child(flags: Sequence[str], workdir: Path, threads: int, follow: Callable[[], None]) -> int:
+    """Exit code of the trainer; it is ended whenever this function is left early."""
     environment = _MALLOC | dict(os.environ)
     environment |= dict.fromkeys(THREADS, str(threads))
     # The working directory leaves sys.path, so that a file there cannot shadow a module.
     environment |= {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1", "MPLBACKEND": "Agg"}
-    tail: deque[str] = deque(maxlen=15)
-    with (workdir / LOG_NAME).open("a", encoding="utf-8") as log:
+    with (workdir / LOG_NAME).open("ab") as log:
         child = subprocess.Popen(  # noqa: S603 - a list of arguments, no shell, our own interpreter
             keeper.kept([sys.executable, "-m", "mace.cli.run_train", *flags]),
             cwd=workdir,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=log,
             stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
         )
-        assert child.stdout is not None  # noqa: S101 - PIPE was asked for
-        try:
-            _copy_lines(child.stdout, log, tail, on_line)
-            code = child.wait()
-        finally:
-            if child.poll() is None:
-                keeper.end(child)
-            child.stdout.close()
-    return code, list(tail)
-
-
-def _copy_lines(
-    source: IO[str], log: IO[str], tail: deque[str], on_line: Callable[[str], None] | None
-) -> None:
-    for line in source:
-        log.write(line)
-        log.flush()
-        if line.strip():
-            tail.append(line.rstrip())
-        if on_line is not None:
-            on_line(line.rstrip("\n"))
+    try:
+        while True:
+            try:
+                code = child.wait(LOOK_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                follow()
+    finally:
+        if child.poll() is None:
+            keeper.end(child)
+    follow()
+    return code
