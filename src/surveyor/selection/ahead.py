@@ -18,7 +18,10 @@ MOST_EXTRA = 8192
 
 def gains(request: Request, targets: Targets, multiple: Float64Array | None = None) -> Score:
     """The gains of a request's pool; `multiple` as in `Gains`."""
-    if request.view.single and request.view.n_structures > 4 * MEMBERS:
+    view = request.view
+    # squares of squares of very long or short rows do not fit into single precision
+    sizes = float(view.norms.max()), float((targets.root**2).sum())
+    if view.single and view.n_structures > 4 * MEMBERS and all(1e-6 < size < 1e6 for size in sizes):
         return Ahead(request, targets, multiple)
     return Gains(request.view, targets, request.weight, multiple)
 
@@ -33,13 +36,13 @@ class Ahead(Score):
     Proof that `best` gives the best of all that are allowed: while the picks made are those foretold, the
     bounds hold, so that whoever is no member scores less than the pick foretold, and loses to the best member
     if that scores no lower. Otherwise (another pick was made, the best member scores lower because the one
-    foretold is not allowed any more, a structure is allowed that was not) a new pass is made. Nothing is asked
-    of the gains, which may rise or fall.
+    foretold is not allowed any more, a structure is allowed that was not) a new pass is made. Nothing is
+    asked of the gains, which may rise or fall.
 
     | variable | shape     | meaning                                                             |
     |----------|-----------|---------------------------------------------------------------------|
     | now      |           | bounds before the picks foretold                                    |
-    | after    |           | bounds after them                                                   |
+    | marks    |           | bounds on the way, by the number of them that is labelled           |
     | foretold | (≤ ahead,) | structures                                                         |
     | levels   | (≤ ahead,) | what each scores; whoever is no member scores less at that moment  |
     | picked   |           | structures picked since the last pass, with their labels `since`    |
@@ -61,7 +64,8 @@ class Ahead(Score):
         self._multiple = np.ones(request.view.n_structures) if multiple is None else multiple
         self._targets = targets
         self._count, self._most = members, ahead
-        self._now = self._after = Ceilings(self._pool, targets, self._weight, multiple)
+        self._now = Ceilings(self._pool, targets, self._weight, multiple)
+        self._marks = {0: self._now}
         self._depth = 1
         self._foretold: list[int] = []
         self._levels: list[float] = []
@@ -108,20 +112,19 @@ class Ahead(Score):
     def _look(self, allowed: NDArray[np.bool_]) -> None:
         """Foretell picks, and bound all gains on the way there."""
         came_true = self._came_true()
-        if came_true == len(self._foretold):
-            self._now, behind = self._after, self._since[came_true:]
-            self._depth = min(2 * self._depth, self._most)
-        else:
-            behind = self._since
-            self._depth = max(1, came_true)
-        if behind:
-            self._now = self._now.sweep(behind, [])[1]
+        all_true = came_true == len(self._foretold)
+        self._depth = min(2 * self._depth, self._most) if all_true else max(1, came_true)
+        done = max(number for number in self._marks if number <= came_true)
+        self._now = self._marks[done]
+        if behind := self._since[done:]:
+            self._now = self._now.sweep(behind, [])[1][len(behind)]
             self.passes += 1
         members = self._members(allowed)
         board = self._board(members)
         labels = self._foretell(members, board.branch(), allowed)
         self._allowed, self._picked, self._since = allowed.copy(), [], []
-        reached, self._after = self._now.sweep(labels, self._levels)
+        reached, marks = self._now.sweep(labels, self._levels)
+        self._marks = {0: self._now, **marks}
         self.passes += 1
         reached[~allowed] = reached[members] = len(labels)
         counts = np.cumsum(np.bincount(reached, minlength=len(labels) + 1)[: len(labels)])

@@ -15,8 +15,11 @@ from surveyor.selection.pool import Pool
 from surveyor.selection.rounding import relative_error
 from surveyor.types import Float64Array, IndexArray
 
-TAIL = 1e-3
+TAIL = 3e-3
+MARK = 8
 BLOCK_ROWS = 4096
+MARGIN = 1.02
+"""For the few roundings of what is made of a and b: 4 against the 8√D + 2 of the products themselves."""
 
 
 class Ceilings:
@@ -24,8 +27,9 @@ class Ceilings:
 
         gain(x) ≤ (H + η|x|√E) / (max(S − η|x|², 0) + λ)
 
-    Exactly, H = |RPx|² = Σᵢ (mᵢ·x)², where mᵢ = zᵢᵀRP and zᵢ, μᵢ are eigenvectors and eigenvalues of RPRᵀ. Its
-    first q terms are computed; with ξᵢ = P^½Rᵀzᵢ/√μᵢ, which are orthonormal, and S = |P^½x|² the others are
+    Exactly, H = |RPx|² = Σᵢ (mᵢ·x)², where mᵢ = zᵢᵀRP and zᵢ, μᵢ are eigenvectors and eigenvalues of RPRᵀ.
+    Its first q terms are computed; with ξᵢ = P^½Rᵀzᵢ/√μᵢ, which are orthonormal, and S = |P^½x|² the others
+    are
 
         Σ_{i>q} μᵢ (ξᵢ·P^½x)²  ≤  μ_{q+1} (S − Σ_{i≤q} (mᵢ·x)²/μᵢ)
 
@@ -34,9 +38,11 @@ class Ceilings:
 
         S ← S − a²,    H ← H − 2ab + Ka²
 
-    Rounding moves a by γ|x||u| and b by γ|x||w| at most, 2γ = η (see `rounding`), S by η|x|² for any number of
-    labels, and H by 2|a||δb| + 2|b − Ka||δa| a label. As the errors of different vectors are independent,
+    Rounding moves a by γ|x||u| and b by γ|x||w| at most, 2γ = η (see `rounding`), S by η|x|² for any number
+    of labels, and H by 2|a||δb| + 2|b − Ka||δa| a label. As the errors of different vectors are independent,
     their squares add up to η²|x|²E, E growing by a²|w|² + (b − Ka)²|u|² a label, from Σ_{i≤q} (mᵢ·x)²|mᵢ|².
+    The sums of the first products are taken in the working precision, too, which moves them by η of
+    themselves at most; S is kept from below.
 
     | symbol | shape         |
     |--------|---------------|
@@ -62,40 +68,46 @@ class Ceilings:
         rest, value, mapped = float(value[q]) if q < len(value) else 0.0, value[:q], mapped[:q]
         cut = targets.directions.count
         working = np.concatenate([targets.directions.exact, mapped]).astype(pool.dtype)
-        sums = np.stack([np.ones(q), 1.0 / value, block_norms(mapped)])
+        sums = np.zeros((4, cut + q), dtype=pool.dtype)
+        sums[0, :cut] = 1.0
+        sums[1:, cut:] = np.ones(q), 1.0 / value, block_norms(mapped)
         for rows in self._blocks():
-            norms = pool.norms[rows]
-            squares = (working @ pool.take(rows, keep=False).T).astype(np.float64)
+            squares = working @ pool.take(rows, keep=False).T
             squares *= squares
-            S = norms - squares[:cut].sum(axis=0)
-            H, explained, self._E[rows] = sums @ squares[cut:]
-            self._S[rows] = S
-            self._H[rows] = H + rest * np.maximum(S + 2 * self._eta * norms - explained, 0.0)
+            explained, H, share, self._E[rows] = (sums @ squares).astype(np.float64)
+            error = self._eta * pool.norms[rows]  # of sums in the working precision, too
+            S = pool.norms[rows] - explained
+            self._S[rows] = S - error
+            self._H[rows] = (1.0 + self._eta) * H + rest * np.maximum(S + 3.0 * error - share, 0.0)
 
     def values(self) -> Float64Array:
         """At least the gain of every structure, times its weight (structures,)."""
         norms = self._pool.norms
-        most = np.maximum(self._H, 0.0) + self._eta * np.sqrt(norms * self._E)
+        most = np.maximum(self._H, 0.0) + MARGIN * self._eta * np.sqrt(norms * self._E)
         return np.asarray(self._weight * most / (np.maximum(self._S - self._eta * norms, 0.0) + self._noise))
 
-    def sweep(self, labels: Sequence[Label], levels: Sequence[float]) -> tuple[IndexArray, Self]:
+    def sweep(self, labels: Sequence[Label], levels: Sequence[float]) -> tuple[IndexArray, dict[int, Self]]:
         """Count labels of one row each; which structures may reach a level on the way, all in one pass.
 
         Level number i belongs to the scores before label number i.
 
         Returns:
-            The first level that each structure may reach, len(levels) if none (structures,); the bounds after
-            all labels.
+            The first level that each structure may reach, len(labels) if none (structures,); the bounds after
+            every `MARK` labels and after all, by the number of labels.
         """
         U, W = np.concatenate([label.U for label in labels]), np.concatenate([label.W for label in labels])
-        K = np.array([label.K[0, 0] for label in labels])[:, None]
+        K = np.array([label.K for label in labels], dtype=self._pool.dtype)[:, 0]
         working = np.concatenate([U, W]).astype(self._pool.dtype)
-        u, w = block_norms(U), block_norms(W)
-        after = copy(self)
-        after._S, after._H, after._E = np.empty((3, self._pool.n_rows))
-        reached = np.full(self._pool.n_rows, len(levels), dtype=np.intp)
+        u, w = block_norms(U).astype(working.dtype), block_norms(W).astype(working.dtype)
+        marks: dict[int, Self] = {
+            number: copy(self) for number in {*range(MARK, len(labels), MARK), len(labels)}
+        }
+        grown = np.empty(self._pool.n_rows)
+        for mark in marks.values():
+            mark._S, mark._H, mark._E = *np.empty((2, self._pool.n_rows)), grown
+        reached = np.full(self._pool.n_rows, len(labels), dtype=np.intp)
         for rows in self._blocks():
-            along = (working @ self._pool.take(rows, keep=False).T).astype(np.float64)
+            along = working @ self._pool.take(rows, keep=False).T
             a, b = along[: len(U)], along[len(U) :]
             left = b - K * a
             b += left
@@ -104,7 +116,7 @@ class Ceilings:
             left *= left
             S, H, E = self._S[rows], self._H[rows], self._E[rows] + w @ a + u @ left
             norms = self._pool.norms[rows]
-            slack = self._eta * np.sqrt(norms * E)
+            slack = MARGIN * self._eta * np.sqrt(norms * E)
             H += slack
             noise, weight = self._noise[rows], self._weight[rows]
             lower = noise - self._eta * norms
@@ -117,9 +129,10 @@ class Ceilings:
                         reached[rows[may]] = np.minimum(reached[rows[may]], number)
                 S -= a[number]
                 H -= b[number]
-            H -= slack
-            after._S[rows], after._H[rows], after._E[rows] = S, H, E
-        return reached, after
+                if number + 1 in marks:
+                    mark = marks[number + 1]
+                    mark._S[rows], mark._H[rows], mark._E[rows] = S, H - slack, E
+        return reached, marks
 
     def _blocks(self) -> list[IndexArray]:
         n = self._pool.n_rows
