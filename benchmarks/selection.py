@@ -44,6 +44,7 @@ REFERENCE = {
     "plain-greedy-float32": "plain-greedy",
     "bmdal-maxdet": "plain-greedy",
     "bmdal-maxdet-float64": "plain-greedy",
+    "target-variance": "plain-target-variance",
     "lcmd": "plain-lcmd",
     "bmdal-lcmd": "plain-lcmd",
     "farthest": "plain-farthest",
@@ -98,6 +99,33 @@ def plain_greedy(X: np.ndarray, train: np.ndarray, k: int, dtype: type) -> np.nd
         V = np.concatenate([V, direction[None]])
         variance -= (X @ direction.astype(dtype)) ** 2
         variance[best] = -np.inf
+    return np.array(picks)
+
+
+def plain_target_variance(X: np.ndarray, train: np.ndarray, k: int) -> np.ndarray:
+    """Targets drawn from the pool as the rule draws them; one product with the pool, in float64, a pick."""
+    drawn = np.sort(np.random.default_rng(0).choice(len(X), size=min(500, len(X)), replace=False))
+    X, train = X.astype(np.float64), train.astype(np.float64)
+    inverse = np.linalg.inv(train.T @ train / NOISE + np.eye(X.shape[1]))  # of the posterior's precision
+    moment = X[drawn].T @ X[drawn] / len(drawn)
+    variance, taught = np.empty(len(X)), np.empty(len(X))
+    for start in range(0, len(X), 8192):
+        rows = X[start : start + 8192]
+        mapped = rows @ inverse
+        variance[start : start + 8192] = np.einsum("ij,ij->i", rows, mapped)
+        taught[start : start + 8192] = np.einsum("ij,ij->i", mapped @ moment, mapped)
+    picks = []
+    for _ in range(k):
+        gain = taught / (variance + NOISE)
+        gain[picks] = -np.inf
+        best = int(gain.argmax())
+        picks.append(best)
+        direction = inverse @ X[best] / np.sqrt(variance[best] + NOISE)
+        other = inverse @ (moment @ direction)
+        a, b = (X @ np.stack([direction, other], axis=1)).T
+        taught += (direction @ moment @ direction) * a**2 - 2 * a * b
+        variance -= a**2
+        inverse -= np.outer(direction, direction)
     return np.array(picks)
 
 
@@ -181,11 +209,12 @@ def methods(X: np.ndarray, train: np.ndarray, k: int) -> dict[str, Callable[[], 
         "lcmd": lambda: lcmd(X, train, k).indices,
         "farthest": lambda: farthest(X, train, k).indices,
         "top-k": lambda: top_k(X, train, k, noise=NOISE).indices,
-        "target-variance": lambda: (
+        "target-variance": lambda: target_variance(X, train, None, k, noise=NOISE).indices,
+        "target-variance-targets": lambda: (
             target_variance(X[:TARGET_POOL], train, X[-TARGETS:], TARGET_PICKS, noise=NOISE).indices
         ),
-        "target-variance-pool": lambda: target_variance(X, train, None, k, noise=NOISE).indices,
         "plain-greedy": lambda: plain_greedy(X, train, k, np.float64),
+        "plain-target-variance": lambda: plain_target_variance(X, train, k),
         "plain-greedy-float32": lambda: plain_greedy(X, train, k, np.float32),
         "plain-lcmd": lambda: plain_distances(X, train, k, clusters=True),
         "plain-farthest": lambda: plain_distances(X, train, k, clusters=False),

@@ -10,6 +10,7 @@ from surveyor.linalg import squared_norms
 from surveyor.posterior import Posterior
 from surveyor.selection.budget import Budget
 from surveyor.selection.distance import DistanceBounds
+from surveyor.selection.gains import Gains, Targets
 from surveyor.selection.lazy import Lazy
 from surveyor.selection.novelty import Novelty
 from surveyor.selection.pool import Pool
@@ -17,7 +18,6 @@ from surveyor.selection.projection import Projection
 from surveyor.selection.residual import Directions, VarianceBounds
 from surveyor.selection.rounding import relative_error
 from surveyor.selection.rule import Request, greedy
-from surveyor.selection.targets import Gains
 from surveyor.types import Features
 
 NOISE = 1e-4
@@ -90,7 +90,7 @@ def test_hundreds_of_picks_do_not_let_the_numbers_drift(kind: str) -> None:
     rows = pool(kind, 400, dim=24)
     X, picks, target = Features.one_row_each(rows[:100]), rows[100:], Features.one_row_each(rows[:30])
     grown = Directions(np.zeros((0, 24)), NOISE, np.float64)
-    gains = Gains(Pool(Features.one_row_each(rows)), Features.empty(24), target, NOISE)
+    gains = Gains(Pool(Features.one_row_each(rows)), Targets(Features.empty(24), target, NOISE))
     for number, row in enumerate(picks, start=100):
         grown.add(row[None])
         gains.take(number)
@@ -98,7 +98,7 @@ def test_hundreds_of_picks_do_not_let_the_numbers_drift(kind: str) -> None:
     norms = squared_norms(X.values)
     found = norms - ((X.values @ grown.exact.T) ** 2).sum(axis=1)
     assert (np.abs(found - exact) <= relative_error(24, np.float64) * norms).all()
-    fresh = Gains(Pool(Features.one_row_each(rows)), Features.one_row_each(picks), target, NOISE)
+    fresh = Gains(Pool(Features.one_row_each(rows)), Targets(Features.one_row_each(picks), target, NOISE))
     (value, error), (expected, _) = gains.scores(), fresh.scores()
     assert (np.abs(value - expected) <= 2 * error).all()
 

@@ -9,8 +9,10 @@ import numpy as np
 from surveyor.errors import SelectionError
 from surveyor.linalg import row_blocks
 from surveyor.posterior import check_noise
+from surveyor.selection.ahead import gains
+from surveyor.selection.gains import Targets
 from surveyor.selection.rule import Request, Score
-from surveyor.selection.targets import Gains, TargetVariance
+from surveyor.selection.targets import TargetVariance
 from surveyor.types import Features, Float64Array
 
 ROUNDING = 1e-12
@@ -63,7 +65,7 @@ class MisfitVariance(TargetVariance):
             request.train.owner,
             len(request.train),
         )
-        return Gains(request.view, train, target, self.noise, request.weight, multiple(spread))
+        return gains(request, Targets(train, target, self.noise), multiple(spread))
 
 
 def centre(features: Features) -> Float64Array:
