@@ -153,6 +153,13 @@ def enough_held_out(structures: Sequence[Atoms]) -> bool:
     return len(structures) >= MIN_HELD_OUT
 
 
+def relative_change(before: Errors, after: Errors) -> float:
+    """Changes of the mean errors of energies and forces, each over what it was, in sum."""
+    tiny = np.finfo(np.float64).tiny
+    pairs = ((before.energy_mae, after.energy_mae), (before.force_mae, after.force_mae))
+    return sum((new - old) / max(old, tiny) for old, new in pairs)
+
+
 def pays(before: Errors, after: Errors, structures: Sequence[Atoms]) -> bool:
     """Whether errors of held-out structures fell by more than chance between groups of them.
 
