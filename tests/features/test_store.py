@@ -116,7 +116,7 @@ def on_disk(rows: np.ndarray, cuts: list[int]) -> tuple[Features, list[Counting]
 
 
 def test_the_default_rule_reads_a_block_less_than_once_a_pick() -> None:
-    """Blocks are longer than what is worked on at a time; a pick that was not foreseen costs one pass more."""
+    """Blocks are longer than what is worked on at a time; a pick that was not foreseen costs another pass."""
     rows = np.random.default_rng(0).normal(size=(5000, 6)).astype(np.float32)
     stored, blocks = on_disk(rows, [2048, 4096])
     pool = part_of(stored, np.delete(np.arange(5000), [3, 2500]))
