@@ -117,9 +117,8 @@ def errors_but_offsets(potential: Potential, structures: Sequence[Atoms]) -> tup
     if not structures:
         raise StructureError("no structure to measure errors on", expected="at least one labelled structure")
     energy, force = residuals(potential, structures)
-    rest, _ = without_offsets(energy, structures)
-    components = np.concatenate([difference.ravel() for difference in force])
-    return 1e3 * float(np.abs(rest).mean()), 1e3 * float(np.abs(components).mean())
+    found = errors_from(without_offsets(energy, structures)[0], force)
+    return found.energy_mae, found.force_mae
 
 
 def errors(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from surveyor.types import Trainer
@@ -67,3 +68,39 @@ def in_words(what: str, done: int, total: int | None, note: str, seconds: float)
         note,
     ]
     return f"{what}: " + ", ".join(filter(None, parts))
+
+
+@dataclass
+class Stage:
+    """Where a stage stands.
+
+    | field | meaning                                     | unit |
+    |-------|---------------------------------------------|------|
+    | what  | what is done                                |      |
+    | done  | steps done                                  |      |
+    | total | steps there are; None: not known            |      |
+    | note  | what else there is to say                   |      |
+    | since | time at which the steps began to count      | s    |
+    | at    | time of the last look, of the same clock    | s    |
+    """
+
+    what: str
+    done: int = 0
+    total: int | None = None
+    note: str = ""
+    since: float = 0.0
+    at: float = 0.0
+
+    def move(self, done: int, total: int, note: str, now: float) -> None:
+        """Say where it is; it counts anew where there are other steps, or fewer are done."""
+        if total != self.total or done < self.done:
+            self.since = now
+        self.done, self.total, self.note = done, total, note
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far, when it was looked at; None: not known."""
+        return seconds_left(self.at - self.since, self.done, self.total)
+
+    def __str__(self) -> str:
+        return in_words(self.what, self.done, self.total, self.note, self.at - self.since)

@@ -20,7 +20,6 @@ from surveyor.types import TRAINING_SETTINGS
 SCHEMA = 1
 STATE = "state.json"
 DONE = "DONE"
-"""What the trainer really did in a round."""
 
 
 @dataclass(frozen=True)

@@ -4,48 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from surveyor.campaign.records import read_json
 from surveyor.errors import SurveyorError
-from surveyor.progress import Progress, in_words, seconds_left
+from surveyor.progress import Progress, Stage
 from surveyor.structures.writing import write_json
 
 PROGRESS = "progress.json"
 SECONDS = 2.0
 """Least time from one writing to the next."""
-
-
-@dataclass
-class Stage:
-    """Where a stage stands.
-
-    | field | meaning                                  | unit |
-    |-------|------------------------------------------|------|
-    | what  | round and stage                          |      |
-    | done  | steps done                               |      |
-    | total | steps there are; None: not known         |      |
-    | note  | what else there is to say                |      |
-    | since | Unix time at which the steps began to count | s |
-    | at    | Unix time of writing                     | s    |
-    """
-
-    what: str
-    done: int = 0
-    total: int | None = None
-    note: str = ""
-    since: float = 0.0
-    at: float = 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the rate so far, when it was written; None: not known."""
-        return seconds_left(self.at - self.since, self.done, self.total)
-
-    def __str__(self) -> str:
-        return in_words(self.what, self.done, self.total, self.note, self.at - self.since)
 
 
 class Standing:
@@ -69,10 +39,8 @@ class Standing:
 
     def at(self, done: int, total: int, note: str = "") -> None:
         self._progress.at(done, total, note)
-        if (stage := self._stage) is not None:
-            if total != stage.total or done < stage.done:  # it counts anew
-                stage.since = time.time()
-            stage.done, stage.total, stage.note = done, total, note
+        if self._stage is not None:
+            self._stage.move(done, total, note, time.time())
             self._keep()
 
     def finish(self, outcome: str = "") -> None:

@@ -18,6 +18,7 @@ from surveyor.cli.progress import make_progress
 
 if TYPE_CHECKING:
     from surveyor.campaign import CampaignRecord, RoundRecord
+    from surveyor.progress import Stage
 
 Folder = Annotated[Path, typer.Argument(help="The campaign's folder.")]
 
@@ -92,7 +93,7 @@ def status(
                     {
                         **_summary(record.rounds, None),
                         "stopped": record.stopped,
-                        **_standing(record),
+                        **_standing_as_json(record),
                         "failed": len(record.failures),
                         "quarantined": len(record.quarantined),
                         "core_hours": record.core_hours,
@@ -117,32 +118,33 @@ def status(
             )
 
 
-def _standing(record: CampaignRecord) -> dict[str, object]:
+def _standing(record: CampaignRecord) -> tuple[bool, Stage | None, int]:
     """What a campaign is at: whether a process works on it, its stage, and how many labels it lacks."""
     from surveyor.campaign.lock import at_work
     from surveyor.campaign.standing import read_stage
     from surveyor.campaign.waiting import awaited
 
     works = at_work(record.folder)
-    stage = read_stage(record.folder) if works else None
-    return {
-        "working": works,
-        "stage": None if stage is None else asdict(stage) | {"seconds_left": stage.seconds_left},
-        "waiting": 0 if record.stopped else len(awaited(record.folder, record) or ()),
-    }
+    lacks = 0 if record.stopped else len(awaited(record.folder, record) or ())
+    return works, read_stage(record.folder) if works else None, lacks
+
+
+def _standing_as_json(record: CampaignRecord) -> dict[str, object]:
+    works, stage, lacks = _standing(record)
+    told = None if stage is None else asdict(stage) | {"seconds_left": stage.seconds_left}
+    return {"working": works, "stage": told, "waiting": lacks}
 
 
 def _standing_in_words(record: CampaignRecord) -> str:
-    from surveyor.campaign.standing import read_stage
-
-    standing, number = _standing(record), len(record.rounds)
+    number = len(record.rounds)
     if record.stopped:
         return f"stopped: {record.stopped}"
-    if standing["working"]:
-        return f"in progress: {read_stage(record.folder) or f'round {number}'}"
-    if not standing["waiting"]:
+    works, stage, lacks = _standing(record)
+    if works:
+        return f"in progress: {stage or f'round {number}'}"
+    if not lacks:
         return f"at rest: round {number} is next; the same surveyor run command goes on"
-    labels = f"{standing['waiting']} label{'s' if standing['waiting'] != 1 else ''}"
+    labels = f"{lacks} label{'s' if lacks != 1 else ''}"
     if str(record.state["method"]).startswith("manual"):
         return (
             f"waiting: round {number}, {labels} to collect: surveyor label export {record.folder} BATCH, "

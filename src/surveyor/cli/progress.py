@@ -21,7 +21,7 @@ from rich.text import Text
 
 from surveyor.cli.console import plain_console
 from surveyor.progress import Progress as ProgressProtocol
-from surveyor.progress import in_words
+from surveyor.progress import Stage
 
 FIRST_SECONDS, LINE_SECONDS = 0.5, 30.0
 """When a log has the first line of a stage that goes on for so long, and how often it has another."""
@@ -93,33 +93,28 @@ class Lines:
 
     def start(self, what: str, total: int | None = None) -> None:
         self.finish()
-        self._what, self._total, self._count, self._note = what, total, 0, ""
-        self._begin = self._counted = time.monotonic()
+        self._begin = time.monotonic()
+        self._stage = Stage(what, total=total, since=self._begin)
         self._over = threading.Event()
         threading.Thread(target=_speak, args=(weakref.ref(self), self._over), daemon=True).start()
 
     def advance(self, steps: int = 1) -> None:
         if not self._over.is_set():
-            self._count += steps
+            self._stage.done += steps
 
     def at(self, done: int, total: int, note: str = "") -> None:
-        if self._over.is_set():
-            return
-        if total != self._total or done < self._count:  # it counts anew
-            self._counted = time.monotonic()
-        self._count, self._total, self._note = done, total, note
+        if not self._over.is_set():
+            self._stage.move(done, total, note, time.monotonic())
 
     def say(self) -> None:
         """Where the stage stands, as a line."""
-        seconds = time.monotonic() - self._counted
-        self._console.print(
-            in_words(self._what, self._count, self._total, self._note, seconds), soft_wrap=True
-        )
+        self._stage.at = time.monotonic()
+        self._console.print(str(self._stage), soft_wrap=True)
 
     def finish(self, outcome: str = "") -> None:
         if not self._over.is_set():
             self._over.set()
-            _say_done(self._console, self._what, outcome, self._begin)
+            _say_done(self._console, self._stage.what, outcome, self._begin)
 
 
 def _speak(lines: weakref.ref[Lines], over: threading.Event) -> None:

@@ -82,8 +82,8 @@ def choose_correction(
 
     A candidate replaces the simpler one before it if it `pays`: by more than chance between the groups of
     held-out structures. One from energies and forces needs no more than a tenth of their errors, `GAIN`.
-    What is kept is fitted once more to all labels, with a λ that has seen the residuals
-    of held-out structures, to which the base was not trained.
+    What is kept is fitted once more to all labels, with a λ that has seen the residuals of held-out
+    structures, to which the base was not trained.
 
     Nothing needs to judge where the base is the pretrained potential but for reference energies: no label was
     learnt from before, and λ, by leave-one-out errors of all of them, says how far each is to be trusted.
@@ -109,9 +109,9 @@ def choose_correction(
     before = errors(base, held_out)
     found = {"none": (before.energy_mae, before.force_mae)}
     best: tuple[str, TangentPotential, Rows] | None = None
-    few = len(train) + len(held_out) <= FEW_LABELS
-    other = pretrained if few else None
-    for name, candidate, rows in _candidates(base, [*train, *held_out], len(train), settings, origin, other):
+    labelled = [*train, *held_out]
+    other = pretrained if len(labelled) <= FEW_LABELS else None
+    for name, candidate, rows in _candidates(base, labelled, len(train), settings, origin, other):
         after = errors(candidate, held_out)
         found[name] = (after.energy_mae, after.force_mae)
         enough = name == BOTH and relative_change(before, after) < -GAIN
